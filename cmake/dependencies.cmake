@@ -1,0 +1,14 @@
+# Every outside library, found once. docs/architecture.md says why each was chosen.
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+
+find_package(prometheus-cpp REQUIRED COMPONENTS core)
+if(NOT KVASIR_FUZZ)
+  find_package(GTest REQUIRED)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,27 @@
+// What the front hands to an engine: an immutable value. It holds everything that decides the
+// answer, so that any engine of the same model gives the same tokens.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/hash128.h"
+#include "core/sampling_params.h"
+
+namespace kvasir {
+
+struct Request {
+  std::string id;  // unique among the requests in flight
+  std::vector<TokenId> prompt_ids;  // at least one
+  // Chained hashes of the prompt's full 16-token units (kv/block_hash.h), computed at the front
+  // under the model's cache root and the request's cache salt.
+  std::vector<Hash128> unit_hashes;
+  Hash128 hash_root;  // parent of the first unit; hashing of output tokens goes on from it
+  SamplingParams sampling;
+  int32_t priority = 0;  // lower is sooner
+  TimePoint arrival{};
+  TimePoint deadline = TimePoint::max();  // past it the engine ends the request
+};
+
+}  // namespace kvasir

@@ -1,0 +1,38 @@
+// What comes back from an engine for one request, in order.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "core/sampling_params.h"
+
+namespace kvasir {
+
+struct TokenOut {
+  TokenId id = 0;
+  // Natural-log probabilities under the raw softmax (before temperature and truncation); filled
+  // only when the request asked for them.
+  float logprob = 0.0f;
+  std::vector<std::pair<TokenId, float>> top_logprobs;  // best first, ties to the lower id
+};
+
+enum class FinishReason {
+  kStop,      // an end token or a stop token id; that token is the last of `tokens`
+  kLength,    // max_tokens, or the model's context is full
+  kCancelled,  // Cancel was called, or the deadline passed
+  kError,     // see `error`
+};
+
+// One step's news about one choice. Exactly one event with `finish` comes per choice.
+struct TokenEvent {
+  int32_t choice = 0;
+  std::vector<TokenOut> tokens;
+  std::optional<FinishReason> finish;
+  Status error;               // set with kError
+  int32_t cached_tokens = 0;  // prompt tokens that were not computed, the same in every event
+};
+
+}  // namespace kvasir

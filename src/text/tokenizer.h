@@ -1,0 +1,61 @@
+// Text to token ids and back, over the Hugging Face tokenizers library (bridge/).
+#pragma once
+
+#include <absl/types/span.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "core/sampling_params.h"
+
+namespace kvasir::text {
+
+// A vocabulary as a GGUF file states it; a loader fills it from the file's metadata.
+struct GgufVocab {
+  std::string model;                // tokenizer.ggml.model: "gpt2" or "llama"
+  std::string pre;                  // tokenizer.ggml.pre
+  std::vector<std::string> tokens;
+  std::vector<float> scores;        // "llama" only
+  std::vector<int32_t> types;       // 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
+  std::vector<std::string> merges;  // "gpt2" only, "left right"
+  TokenId bos_id = -1;              // -1: none
+  TokenId eos_id = -1;
+  TokenId unk_id = -1;
+  bool add_bos = false;
+  bool add_eos = false;
+  bool add_space_prefix = true;     // "llama" only
+};
+
+// Immutable and thread-safe.
+class Tokenizer {
+ public:
+  // An unknown model or pre-tokenizer is an error that names it.
+  static StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufVocab& vocab);
+  // `tokenizer_json` is the content of a tokenizer.json file.
+  static StatusOr<std::unique_ptr<Tokenizer>> FromHuggingFace(std::string_view tokenizer_json);
+
+  virtual ~Tokenizer() = default;
+
+  // The ids of valid UTF-8 `text`, without BOS or EOS. With `parse_special`, control tokens
+  // written in the text become their ids; without, they are ordinary text. User-defined tokens
+  // are tokens either way.
+  virtual StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool parse_special) const = 0;
+
+  // The text of `ids`; bytes that are no valid UTF-8 become U+FFFD. Unknown ids are skipped.
+  virtual std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const = 0;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual bool IsSpecial(TokenId id) const = 0;  // a control token
+  // -1 when the vocabulary has no such token.
+  virtual TokenId TokenToId(std::string_view token) const = 0;
+  // The exact bytes that the token stands for (" Hello" -> 20 48 65 6c 6c 6f), possibly a part of
+  // a UTF-8 sequence; for control tokens their name. Empty for an unknown id.
+  virtual std::string TokenBytes(TokenId id) const = 0;
+  // Texts of all control tokens, longest first: what a user may not smuggle into a prompt.
+  virtual const std::vector<std::string>& SpecialTexts() const = 0;
+};
+
+}  // namespace kvasir::text
