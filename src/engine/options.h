@@ -1,0 +1,63 @@
+// How an engine is set up, and the hooks through which the outside watches it.
+#pragma once
+
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "base/clock.h"
+#include "kv/kv_event.h"
+
+namespace kvasir::engine {
+
+// What one step did and took.
+struct StepReport {
+  Duration run{};    // the runner's forward pass
+  Duration total{};  // planning, pass, sampling and commit
+  int32_t prefill_tokens = 0;
+  int32_t decodes = 0;    // sequences that computed exactly their newest token
+  int32_t sequences = 0;  // of the batch
+};
+
+// Told of what histograms are made of. Called on the engine's thread: must not block.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnStep(const StepReport& report) = 0;
+  // A request left the queue for the first time, `queued` after it was accepted.
+  virtual void OnStart(Duration queued) = 0;
+};
+
+// For tests only: they change no token of any answer.
+struct TestHooks {
+  // > 0: after every that many steps one running sequence is preempted, in turn.
+  int64_t preempt_every_n_steps = 0;
+  // Sees each row of raw logits before a token is drawn from it. `position` counts the choice's
+  // output tokens from 0. Called on the engine's thread.
+  std::function<void(const std::string& request_id, int32_t choice, int32_t position,
+                     absl::Span<const float> logits)>
+      on_logits;
+};
+
+struct EngineOptions {
+  int32_t max_num_seqs = 64;              // sequences that run at once; >= 1
+  int32_t max_num_batched_tokens = 2048;  // tokens of one step; the runner's own cap also holds
+  int32_t max_queue = 1024;               // requests accepted and not yet started; >= 1
+  bool enable_prefix_caching = true;
+  // A step with decodes is planned to take at most this, and at most 3x the decodes' own step.
+  Duration itl_target = std::chrono::milliseconds(50);
+  // A step without decodes is planned to take at most this, so that a cancel is prompt.
+  Duration prefill_step_target = std::chrono::milliseconds(80);
+  // An engine that has work and has ended no step for this long is unhealthy.
+  Duration watchdog = std::chrono::seconds(60);
+
+  // Not owned; each may be null, and else outlives the engine.
+  EngineObserver* observer = nullptr;
+  kv::KvEventListener* kv_listener = nullptr;
+
+  TestHooks test;
+};
+
+}  // namespace kvasir::engine
