@@ -9,6 +9,10 @@
 #else
 #define KVASIR_THREAD_ANNOTATION(x)
 #endif
+// Abseil's headers define legacy macros of the same names.
+#undef GUARDED_BY
+#undef REQUIRES
+#undef EXCLUDES
 #define GUARDED_BY(m) KVASIR_THREAD_ANNOTATION(guarded_by(m))
 #define REQUIRES(m) KVASIR_THREAD_ANNOTATION(requires_capability(m))
 #define EXCLUDES(m) KVASIR_THREAD_ANNOTATION(locks_excluded(m))
