@@ -1,0 +1,32 @@
+// What changes the raw logits before a token is chosen. The order and the meaning are vLLM's:
+// the mask of min_tokens, logit_bias, then the penalties.
+#pragma once
+
+#include <absl/types/span.h>
+
+#include <cstdint>
+
+#include "core/sampling_params.h"
+#include "sample/token_counts.h"
+
+namespace kvasir::sample {
+
+// What decides the next token besides the logits.
+struct Position {
+  int32_t choice = 0;
+  int32_t index = 0;                    // output tokens before this one
+  const TokenCounts* counts = nullptr;  // needed when UsesPenalties(params)
+  absl::Span<const TokenId> eos_ids;    // the model's end tokens
+};
+
+// True when ProcessLogits would change nothing.
+bool LeavesLogits(const SamplingParams& params, const Position& position);
+
+// Changes `logits`, [vocab], in place. A masked token becomes -infinity.
+void ProcessLogits(const SamplingParams& params, const Position& position,
+                   absl::Span<float> logits);
+
+// Whether `token` ends the output: an end token of the model, unless ignored, or a stop id.
+bool IsEnd(const SamplingParams& params, absl::Span<const TokenId> eos_ids, TokenId token);
+
+}  // namespace kvasir::sample

@@ -1,0 +1,83 @@
+#include "sample/sampler.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "sample/logprobs.h"
+#include "sample/philox.h"
+#include "sample/weights.h"
+
+namespace kvasir::sample {
+namespace {
+
+constexpr float kGreedyBelow = 1e-5f;   // as in vLLM
+constexpr size_t kGroup = 16 * kLanes;  // tokens whose weights are summed up together
+
+// A number in [0, total), uniform but for total / 2^64.
+uint64_t Below(uint64_t noise, uint64_t total) {
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(noise) * total) >> 64);
+}
+
+TokenId Draw(absl::Span<const Candidate> candidates, uint64_t noise) {
+  uint64_t total = 0;
+  for (const Candidate& c : candidates) total += c.weight;
+  uint64_t left = Below(noise, total);
+  for (const Candidate& c : candidates) {
+    if (left < c.weight) return c.id;
+    left -= c.weight;
+  }
+  return candidates.back().id;
+}
+
+uint64_t MinWeight(float min_p) {
+  return static_cast<uint64_t>(std::max(1.0, static_cast<double>(min_p) * kOne));
+}
+
+}  // namespace
+
+StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params,
+                                   const Position& position) {
+  if (!AllFinite(logits))
+    return absl::InternalError("the model computed logits that are no numbers");
+  TokenOut out;
+  KVASIR_ASSIGN_OR_RETURN(out.id, Choose(logits, params, position));
+  if (params.logprobs >= 0) FillLogprobs(logits, params.logprobs, &out);
+  return out;
+}
+
+StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const SamplingParams& params,
+                                  const Position& position) {
+  if (!LeavesLogits(params, position)) {
+    processed_.assign(logits.begin(), logits.end());
+    ProcessLogits(params, position, absl::MakeSpan(processed_));
+    logits = processed_;
+  }
+  const std::optional<Best> best = FindBest(logits);
+  if (!best)
+    return absl::InternalError("biases, penalties and min_tokens leave no token to choose");
+  if (params.temperature < kGreedyBelow) return best->id;
+  const uint64_t noise = Noise(params.seed, position.choice, position.index);
+  const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};
+  if (params.top_k == 0 && params.top_p >= 1) return DrawFromRow(row, noise);
+  return Draw(truncation_.Keep(row, params.top_k, params.top_p), noise);
+}
+
+TokenId Sampler::DrawFromRow(const WeightedRow& row, uint64_t noise) {
+  group_weights_.clear();
+  for (size_t first = 0; first < row.logits.size(); first += kGroup) {
+    group_weights_.push_back(SumWeights(row, first, kGroup));
+  }
+  uint64_t left =
+      Below(noise, std::accumulate(group_weights_.begin(), group_weights_.end(), uint64_t{0}));
+  size_t group = 0;
+  while (left >= group_weights_[group]) left -= group_weights_[group++];
+  for (size_t first = group * kGroup;; first += kLanes) {
+    const std::array<uint64_t, kLanes> weights = row.Weights(row.Scaled(first));
+    for (int i = 0; i < kLanes; ++i) {
+      if (left < weights[i]) return static_cast<TokenId>(first + i);
+      left -= weights[i];
+    }
+  }
+}
+
+}  // namespace kvasir::sample

@@ -1,0 +1,37 @@
+// Chooses the next token of a sequence. The result is a pure function of the arguments: not of the
+// batch, the thread, or what was sampled before.
+#pragma once
+
+#include <absl/types/span.h>
+
+#include <vector>
+
+#include "base/status.h"
+#include "core/sampling_params.h"
+#include "core/token_event.h"
+#include "sample/logits_processors.h"
+#include "sample/truncation.h"
+
+namespace kvasir::sample {
+
+// Holds scratch alone; one thread at a time, so one per thread.
+class Sampler {
+ public:
+  // `logits`, [vocab], are the model's raw ones. Greedy when the temperature is below 1e-5; else
+  // the processed logits are scaled, truncated, and one token is drawn by inverting the cumulative
+  // weights in the order of ids with Noise(seed, choice, index).
+  // Internal when a raw logit is not finite, or the processed ones leave no token to choose.
+  StatusOr<TokenOut> Sample(absl::Span<const float> logits, const SamplingParams& params,
+                            const Position& position);
+
+ private:
+  StatusOr<TokenId> Choose(absl::Span<const float> logits, const SamplingParams& params,
+                           const Position& position);
+  TokenId DrawFromRow(const WeightedRow& row, uint64_t noise);
+
+  std::vector<float> processed_;
+  std::vector<uint64_t> group_weights_;
+  Truncation truncation_;
+};
+
+}  // namespace kvasir::sample
