@@ -1,0 +1,54 @@
+#include "engine/admission.h"
+
+#include <algorithm>
+
+#include "core/block_hash.h"
+
+namespace kvasir::engine {
+
+Status CheckOptions(const EngineOptions& options) {
+  if (options.max_num_seqs < 1) {
+    return absl::InvalidArgumentError("max_num_seqs: must be at least 1");
+  }
+  if (options.max_num_batched_tokens < 1) {
+    return absl::InvalidArgumentError("max_num_batched_tokens: must be at least 1");
+  }
+  if (options.max_queue < 1) return absl::InvalidArgumentError("max_queue: must be at least 1");
+  if (options.itl_target <= Duration::zero() || options.prefill_step_target <= Duration::zero()) {
+    return absl::InvalidArgumentError("itl_target: step time targets must be positive");
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<ModelInfo> FitModel(ModelInfo model, const runtime::Runner& runner) {
+  if (runner.block_size() < kHashUnitTokens || runner.block_size() % kHashUnitTokens != 0) {
+    return absl::InvalidArgumentError("block_size: must be a multiple of 16");
+  }
+  if (model.vocab_size != runner.vocab_size() || model.block_size != runner.block_size()) {
+    return absl::InvalidArgumentError("the runner has another vocabulary or block size");
+  }
+  const int64_t capacity = int64_t{runner.num_blocks()} * runner.block_size();
+  model.max_model_len = static_cast<int32_t>(std::min<int64_t>(model.max_model_len, capacity));
+  if (model.max_model_len < 2) {
+    return absl::InvalidArgumentError("the KV blocks do not hold one prompt token and one output");
+  }
+  return model;
+}
+
+Status CheckRequest(const Request& request, const ModelInfo& model) {
+  if (request.prompt_ids.empty()) return absl::InvalidArgumentError("prompt: is empty");
+  if (request.prompt_ids.size() >= static_cast<size_t>(model.max_model_len)) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt_ids.size(),
+                                                   " tokens leave no room for output in ",
+                                                   model.max_model_len, " tokens of context"));
+  }
+  for (TokenId id : request.prompt_ids) {
+    if (id < 0 || id >= model.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt: token id ", id, " is outside the vocabulary of ", model.vocab_size));
+    }
+  }
+  return Validate(request.sampling, model.vocab_size);
+}
+
+}  // namespace kvasir::engine

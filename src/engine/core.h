@@ -1,0 +1,141 @@
+// The engine: sequences from acceptance to their last token. It owns the KV blocks, the prefix
+// index and the sequences, and advances them all by one step at a time; it has no thread of its
+// own.
+//
+// A step: end what is past its deadline, plan, give up the blocks of preempted sequences, pin and
+// allocate, run the batch, publish full blocks, fork choices, sample, and send the tokens out.
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "core/engine_client.h"
+#include "engine/options.h"
+#include "engine/sequence.h"
+#include "kv/block_pool.h"
+#include "kv/prefix_index.h"
+#include "perf/step_model.h"
+#include "runtime/runner.h"
+#include "sample/sampler.h"
+#include "schedule/next_step.h"
+
+namespace kvasir::engine {
+
+// One thread at a time. Sinks are called from within Add, Cancel and Step and must not call back.
+class Core {
+ public:
+  // REQUIRES: CheckOptions(options) holds and `model` went through FitModel. `runner` and `clock`
+  // outlive the core.
+  Core(runtime::Runner& runner, ModelInfo model, EngineOptions options, const Clock& clock);
+  ~Core();  // cancels what is in flight
+
+  const ModelInfo& model() const { return model_; }
+
+  // InvalidArgument when the request can never run, or its id is in flight.
+  Status Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink);
+
+  void Cancel(const std::string& request_id, std::optional<int32_t> choice);
+  void CancelAll();
+
+  // Does one step; false when there is nothing to do.
+  bool Step();
+
+  bool idle() const { return groups_.empty(); }
+  // Requests that have not started yet.
+  int32_t queued() const { return queued_; }
+  EngineStats stats() const;
+  // Predicted seconds until a place in a full queue gets free, at least 1.
+  int64_t RetryAfterSeconds() const;
+
+  // Internal, naming the first contradiction: a leaked block, a miscounted handle, a broken index.
+  Status CheckIntegrity() const;
+
+ private:
+  // A sequence's share of the step under way.
+  struct Item {
+    Sequence* sequence = nullptr;
+    int32_t tokens = 0;
+    bool starts = false;
+  };
+  // One row of logits to draw from.
+  struct Draw {
+    Sequence* sequence = nullptr;
+    absl::Span<const float> logits;
+    StatusOr<TokenOut> out = TokenOut();
+  };
+
+  // core.cc: what sequences go through
+  void ExpireDeadlines(TimePoint now);
+  void CancelGroup(Group& group, std::optional<int32_t> choice);
+  void CancelChoice(Sequence& sequence, std::optional<int32_t> choice);
+  void Finish(Sequence& sequence, FinishReason reason, const Status& error = absl::OkStatus());
+  void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error);
+  void Close(Group& group, int32_t choice);
+  void Release(Sequence& sequence);
+  void RemoveDone();
+  void Enqueue(std::unique_ptr<Sequence> sequence);
+  void MakeRunning(std::unique_ptr<Sequence> sequence);
+  std::unique_ptr<Sequence> TakeRunning(Sequence* sequence);
+  void Preempt(Sequence* sequence);
+  std::vector<Sequence*> AllSequences() const;
+  template <typename Visit>
+  void ForEachOf(const Group& group, const Visit& visit);
+
+  // step.cc: the stages of a step
+  void Plan();
+  schedule::SequenceView View(const Sequence& sequence) const;
+  void SetNextHash(const Sequence& sequence, schedule::SequenceView* view) const;
+  size_t StartCandidates() const;
+  void ApplyPlan();
+  void Start(Sequence* sequence, TimePoint now);
+  void PrepareBlocks(Sequence& sequence, int32_t tokens);
+  kv::BlockRef AllocateBlock();
+  void AssembleBatch();
+  Status RunBatch();
+  void CommitBatch();
+  void CountItem(const Item& item);
+  void Publish(Sequence& sequence);
+  void ForkChoices();
+  void SampleDraws();
+  void CommitDraw(Draw& draw);
+  void FailBatch(const Status& error);
+  void ShedForks();
+  void PreemptForTest();
+
+  runtime::Runner& runner_;
+  const ModelInfo model_;
+  const EngineOptions options_;
+  const Clock& clock_;
+  const schedule::Budget budget_;
+
+  kv::BlockPool pool_;
+  kv::PrefixIndex index_;
+  perf::StepModel step_model_;
+
+  absl::flat_hash_map<std::string, std::shared_ptr<Group>> groups_;  // by request id
+  std::vector<std::unique_ptr<Sequence>> running_;                   // in rank order
+  std::map<schedule::Rank, std::unique_ptr<Sequence>> waiting_;
+  int64_t accepted_ = 0;
+  int32_t queued_ = 0;
+  int64_t queued_prompt_tokens_ = 0;
+  EngineStats counters_;
+
+  // Of the step under way; kept to be reused.
+  std::vector<schedule::SequenceView> running_views_;
+  std::vector<schedule::SequenceView> waiting_views_;
+  std::vector<Sequence*> candidates_;  // behind waiting_views_
+  schedule::StepPlan plan_;
+  std::vector<Item> items_;
+  Batch batch_;
+  std::vector<float> logits_;  // [rows, vocab]
+  std::vector<Draw> draws_;
+  std::vector<sample::Sampler> samplers_;  // one a thread of the pool
+};
+
+}  // namespace kvasir::engine

@@ -1,0 +1,220 @@
+#include "engine/local_engine.h"
+
+#include <absl/strings/numbers.h>
+
+#include <atomic>
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/mutex.h"
+#include "engine/admission.h"
+#include "engine/core.h"
+
+namespace kvasir::engine {
+namespace {
+
+Status QueueFull(int64_t retry_after_seconds) {
+  Status status = absl::ResourceExhaustedError(
+      absl::StrCat("the queue is full: retry after ", retry_after_seconds, " s"));
+  status.SetPayload(absl::string_view(kRetryAfterUrl.data(), kRetryAfterUrl.size()),
+                    absl::Cord(absl::StrCat(retry_after_seconds)));
+  return status;
+}
+
+// For a request that was accepted and then found at fault.
+void FailAllChoices(const Request& request, TokenSink& sink, const Status& error) {
+  for (int32_t choice = 0; choice < request.sampling.n; ++choice) {
+    sink.OnEvent({.choice = choice, .finish = FinishReason::kError, .error = error});
+  }
+}
+
+}  // namespace
+
+std::optional<int64_t> RetryAfterSeconds(const Status& status) {
+  const auto payload =
+      status.GetPayload(absl::string_view(kRetryAfterUrl.data(), kRetryAfterUrl.size()));
+  int64_t seconds = 0;
+  if (!payload || !absl::SimpleAtoi(std::string(*payload), &seconds)) return std::nullopt;
+  return seconds;
+}
+
+class LocalEngine::Impl {
+ public:
+  Impl(std::unique_ptr<runtime::Runner> runner, ModelInfo model, EngineOptions options,
+       const Clock& clock)
+      : runner_(std::move(runner)),
+        options_(std::move(options)),
+        clock_(clock),
+        core_(*runner_, std::move(model), options_, clock),
+        thread_([this] { Run(); }) {}
+
+  ~Impl() { Stop(Duration::zero()); }
+
+  const ModelInfo& model() const { return core_.model(); }
+
+  Status Submit(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink)
+      EXCLUDES(mutex_) {
+    KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model()));
+    {
+      MutexLock lock(mutex_);
+      if (phase_ != Phase::kServing) return absl::UnavailableError("the engine is draining");
+      if (queued_ >= options_.max_queue) return QueueFull(retry_after_seconds_);
+      ++queued_;
+      ++mailed_requests_;
+      mailbox_.push_back({.request = std::move(request), .sink = std::move(sink)});
+    }
+    wake_.notify_one();
+    return absl::OkStatus();
+  }
+
+  void Cancel(const std::string& request_id, std::optional<int32_t> choice) EXCLUDES(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      if (phase_ == Phase::kStopped) return;
+      mailbox_.push_back({.cancel_id = request_id, .choice = choice});
+    }
+    wake_.notify_one();
+  }
+
+  EngineStats stats() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return stats_;
+  }
+
+  bool healthy() const {
+    return !busy_ || clock_.Now() - TimePoint(Duration(last_progress_)) <= options_.watchdog;
+  }
+
+  // Idempotent. Afterwards the engine's thread has ended.
+  void Stop(Duration grace) EXCLUDES(mutex_) {
+    {
+      MutexLock lock(mutex_);
+      if (phase_ == Phase::kServing) phase_ = Phase::kDraining;
+      wake_.notify_one();
+      stopped_.wait_for(mutex_, grace, [this] { return phase_ == Phase::kStopped; });
+      if (phase_ != Phase::kStopped) phase_ = Phase::kCancelling;
+    }
+    wake_.notify_one();
+    MutexLock lock(join_mutex_);
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // REQUIRES: the engine's thread has ended.
+  Status CheckIntegrity() const { return core_.CheckIntegrity(); }
+
+ private:
+  enum class Phase { kServing, kDraining, kCancelling, kStopped };
+
+  // A request, or a cancellation when there is none.
+  struct Command {
+    std::shared_ptr<const Request> request;
+    std::shared_ptr<TokenSink> sink;
+    std::string cancel_id;
+    std::optional<int32_t> choice;
+  };
+
+  void Run() {
+    while (std::optional<std::deque<Command>> commands = AwaitWork()) {
+      for (Command& command : *commands) Apply(command);
+      core_.Step();
+      PublishState();
+    }
+  }
+
+  // Sleeps while there is nothing to do; nothing when the engine is to end.
+  std::optional<std::deque<Command>> AwaitWork() EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (core_.idle() && mailbox_.empty()) GoIdle();
+    wake_.wait(mutex_,
+               [this] { return !core_.idle() || !mailbox_.empty() || phase_ != Phase::kServing; });
+    if (phase_ == Phase::kCancelling) core_.CancelAll();
+    if (phase_ != Phase::kServing && core_.idle() && mailbox_.empty()) {
+      phase_ = Phase::kStopped;
+      stopped_.notify_all();
+      return std::nullopt;
+    }
+    last_progress_ = clock_.Now().time_since_epoch().count();
+    busy_ = true;
+    mailed_requests_ = 0;
+    return std::exchange(mailbox_, {});
+  }
+
+  void GoIdle() {
+    busy_ = false;
+#ifndef NDEBUG
+    const Status whole = core_.CheckIntegrity();
+    KVASIR_CHECK(whole.ok(), whole.ToString().c_str());
+#endif
+  }
+
+  void Apply(Command& command) {
+    if (command.request == nullptr) return core_.Cancel(command.cancel_id, command.choice);
+    const Status added = core_.Add(command.request, command.sink);
+    if (!added.ok()) FailAllChoices(*command.request, *command.sink, added);
+  }
+
+  void PublishState() EXCLUDES(mutex_) {
+    const EngineStats stats = core_.stats();
+    const int64_t retry_after = core_.RetryAfterSeconds();
+    MutexLock lock(mutex_);
+    stats_ = stats;
+    retry_after_seconds_ = retry_after;
+    queued_ = core_.queued() + mailed_requests_;
+  }
+
+  const std::unique_ptr<runtime::Runner> runner_;
+  const EngineOptions options_;
+  const Clock& clock_;
+  Core core_;  // the engine thread's, but for the immutable model()
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  CondVar stopped_;
+  Phase phase_ GUARDED_BY(mutex_) = Phase::kServing;
+  std::deque<Command> mailbox_ GUARDED_BY(mutex_);
+  int32_t mailed_requests_ GUARDED_BY(mutex_) = 0;  // in the mailbox
+  int32_t queued_ GUARDED_BY(mutex_) = 0;           // accepted and not started
+  int64_t retry_after_seconds_ GUARDED_BY(mutex_) = 1;
+  EngineStats stats_ GUARDED_BY(mutex_);
+
+  std::atomic<bool> busy_{false};
+  std::atomic<Duration::rep> last_progress_{0};
+
+  Mutex join_mutex_;
+  std::thread thread_;  // last: it uses all of the above
+};
+
+LocalEngine::LocalEngine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LocalEngine::~LocalEngine() = default;
+
+StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Create(std::unique_ptr<runtime::Runner> runner,
+                                                           ModelInfo model, EngineOptions options,
+                                                           const Clock& clock) {
+  KVASIR_RETURN_IF_ERROR(CheckOptions(options));
+  KVASIR_ASSIGN_OR_RETURN(ModelInfo fitted, FitModel(std::move(model), *runner));
+  return std::unique_ptr<LocalEngine>(new LocalEngine(
+      std::make_unique<Impl>(std::move(runner), std::move(fitted), std::move(options), clock)));
+}
+
+const ModelInfo& LocalEngine::Model() const { return impl_->model(); }
+
+Status LocalEngine::Submit(std::shared_ptr<const Request> request,
+                           std::shared_ptr<TokenSink> sink) {
+  return impl_->Submit(std::move(request), std::move(sink));
+}
+
+void LocalEngine::Cancel(const std::string& request_id, std::optional<int32_t> choice) {
+  impl_->Cancel(request_id, choice);
+}
+
+EngineStats LocalEngine::Stats() const { return impl_->stats(); }
+bool LocalEngine::Healthy() const { return impl_->healthy(); }
+
+Status LocalEngine::Drain(Duration grace) {
+  impl_->Stop(grace);
+  return impl_->CheckIntegrity();
+}
+
+}  // namespace kvasir::engine

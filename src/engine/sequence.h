@@ -1,0 +1,95 @@
+// A request in flight and its sequences: what the engine's thread alone changes.
+#pragma once
+
+#include <absl/types/span.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/engine_client.h"
+#include "core/request.h"
+#include "kv/block_pool.h"
+#include "sample/token_counts.h"
+#include "schedule/step_plan.h"
+
+namespace kvasir::engine {
+
+// One request, shared by the sequences of its choices.
+struct Group {
+  std::shared_ptr<const Request> request;
+  std::shared_ptr<TokenSink> sink;
+  int64_t number = 0;  // of acceptance
+  TimePoint accepted{};
+  int32_t max_tokens = 0;  // the request's, cut to what the context holds
+  bool started = false;
+  int32_t cached_tokens = 0;          // prompt tokens that a cached prefix gave at the start
+  std::vector<int32_t> open_choices;  // without their finish event yet, ascending
+};
+
+// One choice of a request; before the prompt is computed, all its open choices in one.
+class Sequence {
+ public:
+  // Of all choices of `group`. With `hashed`, block hashes are kept for the prefix index.
+  Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed);
+
+  // The same state for another choice, every block shared. REQUIRES: forked().
+  std::unique_ptr<Sequence> Fork(int32_t choice) const;
+
+  // Turns from all choices into `choice` alone.
+  void BecomeChoice(int32_t choice);
+
+  void Append(TokenId token);
+
+  // Gives up all blocks; the tokens stay.
+  void ReleaseBlocks();
+  void AddBlock(kv::BlockRef block);
+  void ReplaceBlock(int32_t index, kv::BlockRef block);
+
+  Group& group() const { return *group_; }
+  const std::shared_ptr<Group>& shared_group() const { return group_; }
+  const Request& request() const { return *group_->request; }
+  const SamplingParams& sampling() const { return group_->request->sampling; }
+  int32_t choice() const { return choice_; }
+  bool forked() const { return forked_; }
+  schedule::Rank rank() const;
+
+  int32_t length() const { return static_cast<int32_t>(tokens_.size()); }
+  int32_t outputs() const {
+    return length() - static_cast<int32_t>(group_->request->prompt_ids.size());
+  }
+  absl::Span<const TokenId> tokens() const { return tokens_; }
+  const sample::TokenCounts* counts() const { return counts_ ? &*counts_ : nullptr; }
+
+  // Hashes of the full blocks of the known tokens, and of those that a cached prefix may cover:
+  // at least the last token is computed.
+  absl::Span<const Hash128> block_hashes() const { return block_hashes_; }
+  absl::Span<const Hash128> matchable_hashes() const;
+  const Hash128& ParentHash(int32_t block) const;
+
+  const std::vector<kv::BlockRef>& blocks() const { return blocks_; }
+  absl::Span<const BlockId> page_table() const { return page_table_; }
+
+  int32_t computed = 0;          // tokens whose KV is in the blocks
+  int32_t published = 0;         // blocks that the prefix index knows
+  int32_t outputs_at_start = 0;  // outputs() when it last began to run
+  bool done = false;             // has had its finish event: to be removed
+
+ private:
+  Sequence(const Sequence& other, int32_t choice);
+
+  std::shared_ptr<Group> group_;
+  const int32_t block_size_;
+  const bool hashed_;
+  int32_t choice_ = 0;
+  bool forked_ = false;
+  std::vector<TokenId> tokens_;  // prompt and outputs
+  std::optional<sample::TokenCounts> counts_;
+  Hash128 chain_;  // hash of the last full unit, or the root
+  std::vector<Hash128> block_hashes_;
+  std::vector<kv::BlockRef> blocks_;
+  std::vector<BlockId> page_table_;  // the ids of blocks_
+};
+
+}  // namespace kvasir::engine
