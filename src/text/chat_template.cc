@@ -1,0 +1,212 @@
+#include "text/chat_template.h"
+
+#include <fmt/format.h>
+
+#include <ctime>
+#include <utility>
+
+#include "text/bridge.h"
+#include "text/control_text.h"
+#include "text/user_text.h"
+
+namespace kvasir::text {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Enough for thousands of messages of a hundred instructions each or 300 MB of text; a template
+// that loops for no good ends within a second.
+constexpr uint64_t kFuel = 5'000'000;
+
+Status Bad(std::string_view field, std::string_view what) {
+  return absl::InvalidArgumentError(fmt::format("{}: {}", field, what));
+}
+
+kvb_local_time ToLocalTime(std::chrono::system_clock::time_point now) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  std::tm local{};
+  localtime_r(&seconds, &local);
+  return {local.tm_year + 1900, local.tm_mon + 1, local.tm_mday, local.tm_hour,
+          local.tm_min,         local.tm_sec,     local.tm_wday, local.tm_yday + 1};
+}
+
+// What a template can't take and its input therefore must not hold.
+struct Dialect {
+  bool knows_parts = true;         // content as an array of parts
+  bool knows_null_content = true;  // a tool call without content
+};
+
+// {"arguments": "{\"a\": 1}"} -> {"arguments": {"a": 1}}
+void ParseArguments(ordered_json& tool_call) {
+  if (!tool_call.is_object() || !tool_call.contains("function")) return;
+  ordered_json& function = tool_call["function"];
+  if (!function.is_object() || !function.contains("arguments")) return;
+  ordered_json& arguments = function["arguments"];
+  if (!arguments.is_string()) return;
+  ordered_json parsed = ordered_json::parse(arguments.get_ref<const std::string&>(), nullptr,
+                                            /*allow_exceptions=*/false);
+  if (parsed.is_object()) arguments = std::move(parsed);
+}
+
+// Only when every part is text.
+std::optional<std::string> JoinParts(const ordered_json& parts) {
+  std::string joined;
+  for (const ordered_json& part : parts) {
+    if (!part.is_object() || !part.contains("text") || !part["text"].is_string()) return {};
+    if (!joined.empty()) joined += '\n';
+    joined += part["text"].get_ref<const std::string&>();
+  }
+  return joined;
+}
+
+void AdaptMessage(const Dialect& dialect, ordered_json& message) {
+  if (message.contains("tool_calls") && message["tool_calls"].is_array()) {
+    for (ordered_json& call : message["tool_calls"]) ParseArguments(call);
+  }
+  if (!message.contains("content") || message["content"].is_null()) {
+    if (!dialect.knows_null_content) message["content"] = "";
+    return;
+  }
+  ordered_json& content = message["content"];
+  if (content.is_array() && !dialect.knows_parts) {
+    if (std::optional<std::string> joined = JoinParts(content)) content = std::move(*joined);
+  }
+}
+
+class JinjaTemplate final : public ChatTemplate {
+ public:
+  JinjaTemplate(BridgeTemplate handle, std::string source, std::string bos_token,
+                std::string eos_token, ControlTexts controls)
+      : handle_(std::move(handle)),
+        source_(std::move(source)),
+        bos_token_(std::move(bos_token)),
+        eos_token_(std::move(eos_token)),
+        controls_(std::move(controls)) {
+    dialect_ = ProbeDialect();
+  }
+
+  StatusOr<RenderedChat> Render(const ChatInput& input) const override;
+
+ private:
+  StatusOr<ordered_json> Variables(const ChatInput& input) const;
+  StatusOr<std::string> RenderText(const ordered_json& variables, kvb_local_time now) const;
+  Dialect ProbeDialect() const;
+
+  BridgeTemplate handle_;
+  std::string source_;
+  std::string bos_token_;
+  std::string eos_token_;
+  ControlTexts controls_;
+  Dialect dialect_;
+};
+
+Status CheckShape(const ChatInput& input) {
+  if (!input.messages.is_array()) return Bad("messages", "must be an array");
+  for (const ordered_json& message : input.messages) {
+    if (!message.is_object()) return Bad("messages", "must be an array of objects");
+  }
+  if (!input.tools.is_null() && !input.tools.is_array()) return Bad("tools", "must be an array");
+  if (!input.template_kwargs.is_null() && !input.template_kwargs.is_object()) {
+    return Bad("chat_template_kwargs", "must be an object");
+  }
+  return absl::OkStatus();
+}
+
+// The template's variables, but for those that no user's string is in.
+StatusOr<ordered_json> JinjaTemplate::Variables(const ChatInput& input) const {
+  KVASIR_RETURN_IF_ERROR(CheckShape(input));
+  ordered_json variables = {
+      {"messages", input.messages}, {"tools", input.tools}, {"documents", nullptr}};
+  for (ordered_json& message : variables["messages"]) AdaptMessage(dialect_, message);
+  if (input.template_kwargs.is_object()) {
+    for (const auto& [name, value] : input.template_kwargs.items()) {
+      if (name == "messages" || name == "tools" || name == "add_generation_prompt" ||
+          name == "bos_token" || name == "eos_token" || name == "raise_exception" ||
+          name == "strftime_now") {
+        return Bad("chat_template_kwargs", fmt::format("{} can't be set here", name));
+      }
+      variables[name] = value;
+    }
+  }
+  return variables;
+}
+
+StatusOr<std::string> JinjaTemplate::RenderText(const ordered_json& variables,
+                                                kvb_local_time now) const {
+  const std::string context = variables.dump();
+  BridgeString text;
+  BridgeString error;
+  if (!kvb_template_render(handle_.get(), ToBridge(context), now, text.out(), error.out())) {
+    return absl::InvalidArgumentError(error.text());
+  }
+  return text.text();
+}
+
+StatusOr<RenderedChat> JinjaTemplate::Render(const ChatInput& input) const {
+  KVASIR_ASSIGN_OR_RETURN(ordered_json variables, Variables(input));
+  UserTextMarker marker(controls_, source_);
+  for (const auto& [name, value] : variables.items()) {
+    KVASIR_RETURN_IF_ERROR(marker.NoteUsed(name, value));
+  }
+  for (ordered_json& value : variables) KVASIR_RETURN_IF_ERROR(marker.Mark(value));
+  variables["add_generation_prompt"] = input.add_generation_prompt;
+  variables["bos_token"] = bos_token_;
+  variables["eos_token"] = eos_token_;
+  const auto now = input.now.value_or(std::chrono::system_clock::now());
+  KVASIR_ASSIGN_OR_RETURN(const std::string text, RenderText(variables, ToLocalTime(now)));
+  return RenderedChat{marker.Restore(text)};
+}
+
+// A template says what it can take only by how it renders it.
+Dialect JinjaTemplate::ProbeDialect() const {
+  constexpr std::string_view kProbe = "kvasirprobe";
+  const auto render = [this](const ordered_json& messages) {
+    return Render({.messages = messages, .now = std::chrono::system_clock::time_point()});
+  };
+  Dialect dialect;
+  const StatusOr<RenderedChat> parts =
+      render({{{"role", "user"}, {"content", {{{"type", "text"}, {"text", kProbe}}}}}});
+  const std::string text = parts.ok() ? parts->Text() : "";
+  // A template that takes the list for a string writes it down as one.
+  dialect.knows_parts = text.find(kProbe) != std::string::npos &&
+                        text.find("'text'") == std::string::npos &&
+                        text.find("\"text\"") == std::string::npos;
+
+  const ordered_json call = {
+      {"type", "function"},
+      {"function", {{"name", kProbe}, {"arguments", ordered_json::object()}}}};
+  const StatusOr<RenderedChat> null_content = render(
+      {{{"role", "user"}, {"content", "a"}},
+       {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", ordered_json::array({call})}}});
+  dialect.knows_null_content =
+      null_content.ok() && null_content->Text().find("None") == std::string::npos;
+  return dialect;
+}
+
+}  // namespace
+
+std::string RenderedChat::Text() const {
+  std::string text;
+  for (const Piece& piece : pieces) text += piece.text;
+  return text;
+}
+
+StatusOr<std::vector<TokenId>> RenderedChat::Encode(const Tokenizer& tokenizer) const {
+  return tokenizer.EncodePieces(pieces);
+}
+
+StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(std::string source,
+                                                             std::string bos_token,
+                                                             std::string eos_token,
+                                                             const Tokenizer& tokenizer) {
+  BridgeString error;
+  BridgeTemplate handle(kvb_template_new(ToBridge(source), kFuel, error.out()));
+  if (handle == nullptr) {
+    return absl::InvalidArgumentError(fmt::format("chat template: {}", error.view()));
+  }
+  return std::make_unique<JinjaTemplate>(std::move(handle), std::move(source), std::move(bos_token),
+                                         std::move(eos_token),
+                                         ControlTexts(tokenizer.SpecialTexts()));
+}
+
+}  // namespace kvasir::text
