@@ -1,0 +1,77 @@
+#include "api/api_server.h"
+
+#include <atomic>
+#include <utility>
+
+#include "api/http/router.h"
+#include "api/metrics.h"
+#include "api/routes/service.h"
+#include "api/text_pool.h"
+
+namespace kvasir::api {
+namespace {
+
+class Server final : public ApiServer {
+ public:
+  Server(EngineClient& engine, ServedText text, const ApiOptions& options)
+      : metrics_(engine),
+        text_pool_(options.text_threads, options.max_waiting_texts),
+        service_{.engine = engine,
+                 .text = text,
+                 .metrics = metrics_,
+                 .text_pool = text_pool_,
+                 .request_timeout = options.request_timeout,
+                 .version = options.version},
+        router_({.api_keys = options.api_keys, .allowed_origins = options.allowed_origins}) {
+    AddGenerationRoutes(service_, router_);
+    AddTextRoutes(service_, router_);
+    AddServiceRoutes(service_, router_);
+  }
+
+  ~Server() override { http_.reset(); }
+
+  Status Listen(HttpServerOptions options, Duration request_timeout) {
+    options.on_answer = [this](int status) { CountAnswer(status); };
+    options.on_connections = [this](int delta) { metrics_.http_connections.Increment(delta); };
+    // The engine ends a late request itself; this is for an engine that doesn't.
+    options.answer_timeout = request_timeout + std::chrono::seconds(5);
+    KVASIR_ASSIGN_OR_RETURN(
+        http_, HttpServer::Start(std::move(options), [this](std::shared_ptr<Exchange> exchange) {
+          router_.Handle(exchange);
+        }));
+    return absl::OkStatus();
+  }
+
+  uint16_t port() const override { return http_->port(); }
+
+  void Drain(Duration timeout) override {
+    service_.draining = true;
+    http_->Drain(timeout);
+  }
+
+ private:
+  void CountAnswer(int status) {
+    if (status >= 500) {
+      metrics_.http_5xx.Increment();
+    } else {
+      (status >= 400 ? metrics_.http_4xx : metrics_.http_2xx).Increment();
+    }
+  }
+
+  Metrics metrics_;
+  TextPool text_pool_;
+  Service service_;
+  Router router_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(EngineClient& engine, ServedText text,
+                                                      ApiOptions options) {
+  auto server = std::make_unique<Server>(engine, text, options);
+  KVASIR_RETURN_IF_ERROR(server->Listen(options.http, options.request_timeout));
+  return StatusOr<std::unique_ptr<ApiServer>>(std::move(server));
+}
+
+}  // namespace kvasir::api

@@ -1,0 +1,40 @@
+// The OpenAI-compatible server: all of this folder put together over one EngineClient.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/generate/prompt.h"
+#include "api/http/server.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "core/engine_client.h"
+
+namespace kvasir::api {
+
+struct ApiOptions {
+  HttpServerOptions http;
+  std::vector<std::string> api_keys;                    // none: open to whoever can connect
+  std::vector<std::string> allowed_origins;             // CORS; none by default
+  Duration request_timeout = std::chrono::minutes(10);  // of a generation
+  int text_threads = 1;                                 // for inputs over 8 KB
+  size_t max_waiting_texts = 256;                       // more are answered 429
+  std::string version;                                  // what /version says
+};
+
+class ApiServer {
+ public:
+  // `engine` and what `text` points to outlive the server.
+  static StatusOr<std::unique_ptr<ApiServer>> Start(EngineClient& engine, ServedText text,
+                                                    ApiOptions options);
+  virtual ~ApiServer() = default;
+
+  virtual uint16_t port() const = 0;
+
+  // Stops accepting and lets the answers under way end, for up to `timeout`; then cancels the rest
+  // and stops. /ready answers 503 meanwhile. Call once.
+  virtual void Drain(Duration timeout) = 0;
+};
+
+}  // namespace kvasir::api

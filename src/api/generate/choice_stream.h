@@ -1,0 +1,60 @@
+// One choice's way from token events to text: incremental detokenization, stop strings, the reason
+// it ended. Pure: no threads, no clock.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/token_event.h"
+#include "text/detokenizer.h"
+#include "text/tokenizer.h"
+
+namespace kvasir::api {
+
+// What one event adds to a choice, or, summed up, the whole choice.
+struct ChoiceDelta {
+  std::string text;              // whole UTF-8 sequences
+  std::vector<TokenOut> tokens;  // an end token and the tokens of a stop string are among them
+  std::string finish_reason;     // empty while the choice goes on; "stop" or "length"
+  // What stopped it: a stop string, a stop token id, or nothing (an end token of the model).
+  std::variant<std::monostate, TokenId, std::string> stop_reason;
+  bool cancel_engine = false;  // a stop string matched while the engine was still at work
+
+  void Append(ChoiceDelta next);
+};
+
+struct ChoiceOptions {
+  const text::Tokenizer* tokenizer = nullptr;  // null: no text at all; must outlive the stream
+  std::vector<std::string> stop;
+  bool include_stop = false;  // the stop string or stop token is part of the text
+  bool skip_special_tokens = true;
+  bool continues_prompt = false;  // the text goes on from the prompt's: its first space stays
+  int32_t min_tokens = 0;         // stop strings count only in text after this many tokens
+  std::vector<TokenId> stop_token_ids;
+};
+
+// Not thread-safe.
+class ChoiceStream {
+ public:
+  explicit ChoiceStream(const ChoiceOptions& options);
+
+  // Takes an event that is no error. After the choice has finished, nothing is added.
+  ChoiceDelta Add(const TokenEvent& event);
+
+  bool finished() const { return finished_; }
+
+ private:
+  void AddText(std::string_view piece, ChoiceDelta* delta);
+  void Finish(const TokenEvent& event, ChoiceDelta* delta);
+
+  const ChoiceOptions& options_;
+  std::unique_ptr<text::Detokenizer> detokenizer_;
+  text::StopMatcher stop_matcher_;
+  int32_t tokens_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace kvasir::api

@@ -1,0 +1,30 @@
+// One HTTP request's generation: its prompts and their choices, from submission to the last byte.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "api/generate/choice_stream.h"
+#include "api/http/exchange.h"
+#include "api/metrics.h"
+#include "api/protocol/request.h"
+#include "api/protocol/response.h"
+#include "core/engine_client.h"
+
+namespace kvasir::api {
+
+struct GenerationJob {
+  std::vector<std::shared_ptr<const Request>> requests;  // one a prompt, all with the same n
+  GenerationOptions options;
+  std::unique_ptr<AnswerWriter> writer;
+  const text::Tokenizer* tokenizer = nullptr;  // null: no text
+  bool continues_prompt = false;               // the answer's text goes on from the prompt's
+};
+
+// Submits the job's requests and answers the exchange, as a stream or at the end. Runs on the
+// exchange's executor; the engine's events are brought there. `engine`, `metrics` and the tokenizer
+// outlive every generation. If the client goes, all that still runs is cancelled.
+void StartGeneration(EngineClient& engine, Metrics& metrics, std::shared_ptr<Exchange> exchange,
+                     GenerationJob job);
+
+}  // namespace kvasir::api

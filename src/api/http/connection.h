@@ -1,0 +1,106 @@
+// One client connection, and the thread it lives on. Only server.cc and connection.cc see this.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "api/http/exchange.h"
+#include "api/http/server.h"
+
+namespace kvasir::api {
+
+class Connection;
+
+// What one I/O thread runs. `connections` is touched on that thread only.
+struct IoThread {
+  boost::asio::io_context context{1};
+  std::unordered_set<Connection*> connections;
+};
+
+// What all connections of a server share.
+struct ServerState {
+  HttpServerOptions options;
+  Handler handler;
+  std::atomic<int64_t> connections{0};
+  std::atomic<bool> draining{false};
+};
+
+// Lets one coroutine wait for what others on its thread do.
+class Wakeup {
+ public:
+  explicit Wakeup(boost::asio::io_context& context) : timer_(context) {}
+  void Notify() { timer_.cancel(); }
+  // Returns at the next Notify() or at `deadline`; the caller looks at its condition again.
+  boost::asio::awaitable<void> Wait(TimePoint deadline);
+
+ private:
+  boost::asio::steady_timer timer_;
+};
+
+// Two coroutines: one reads whatever comes into a bounded inbox, and so notices at any time that
+// the client has gone; the other parses requests out of the inbox and writes answers.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState> server,
+             boost::asio::ip::tcp::socket socket);
+  ~Connection();
+
+  void Start();
+  void BeginDrain() { wake_.Notify(); }  // closes when it has nothing to answer
+  void Abort();                          // closes now; the exchange, if any, is gone
+
+ private:
+  class ConnectionExchange;
+  struct Incoming;  // a request, an error to answer, or nothing
+
+  boost::asio::awaitable<void> Pump();
+  boost::asio::awaitable<void> Serve();
+  boost::asio::awaitable<Incoming> ReadRequest();
+  // False when none came in time. An `idle` wait also ends when the server drains.
+  boost::asio::awaitable<bool> WaitForBytes(TimePoint deadline, bool idle);
+  boost::asio::awaitable<void> Answer(HttpRequest request);
+  boost::asio::awaitable<bool> WriteOut();
+  boost::asio::awaitable<void> Linger();
+
+  void Dispatch();
+  void Queue(HttpResponse response);
+  void QueueHead(const HttpResponse& head, std::optional<size_t> content_length);
+  void QueuePiece(std::string_view piece);
+  void EndAnswer();
+  void PeerGone();
+  void ArmWriteTimer();
+
+  const std::shared_ptr<IoThread> io_;
+  const std::shared_ptr<ServerState> server_;
+  boost::asio::ip::tcp::socket socket_;
+  Wakeup wake_;   // of Serve
+  Wakeup space_;  // of Pump
+  boost::asio::steady_timer write_timer_;
+
+  std::string inbox_;  // read, not yet parsed
+  bool peer_closed_ = false;
+  bool discard_ = false;  // what still comes is not read as a request
+  bool dead_ = false;     // the socket is closed
+
+  // Of the request being answered.
+  std::shared_ptr<ConnectionExchange> exchange_;
+  bool keep_alive_ = true;
+  bool http_1_0_ = false;
+  bool head_only_ = false;  // HEAD
+  bool chunked_ = false;
+  bool begun_ = false;    // the head is queued
+  bool done_ = true;      // the answer is complete
+  std::string out_;       // queued, not yet given to the socket
+  size_t in_flight_ = 0;  // given to the socket, not yet taken
+};
+
+}  // namespace kvasir::api

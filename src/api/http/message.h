@@ -1,0 +1,32 @@
+// HTTP messages as plain values, so that nothing above the server knows the HTTP library.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace kvasir::api {
+
+struct HttpRequest {
+  std::string method;  // upper case
+  std::string path;    // percent-encoding kept, without the query
+  std::string query;   // after '?', or empty
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+  TimePoint arrival{};  // when the last byte had been read
+
+  // The first header of that name (any case), or "".
+  std::string_view Header(std::string_view name) const;
+};
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+};
+
+}  // namespace kvasir::api

@@ -1,0 +1,117 @@
+#include "api/http/router.h"
+
+#include <absl/strings/match.h>
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "api/protocol/error.h"
+
+namespace kvasir::api {
+namespace {
+
+// Keys are compared as digests: equal lengths, and no early exit that tells how much was right.
+std::string Digest(std::string_view text) {
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
+  return {reinterpret_cast<const char*>(digest), sizeof(digest)};
+}
+
+std::string_view BearerToken(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (authorization.size() <= kScheme.size()) return {};
+  const std::string_view scheme = authorization.substr(0, kScheme.size());
+  if (!absl::EqualsIgnoreCase({scheme.data(), scheme.size()}, {kScheme.data(), kScheme.size()})) {
+    return {};
+  }
+  return authorization.substr(kScheme.size());
+}
+
+bool Matches(std::string_view pattern, std::string_view path) {
+  if (!pattern.ends_with("/*")) return pattern == path;
+  const std::string_view prefix = pattern.substr(0, pattern.size() - 1);
+  return path.size() > prefix.size() && path.starts_with(prefix);
+}
+
+bool IsJson(std::string_view content_type) {
+  std::string type(content_type.substr(0, content_type.find(';')));
+  std::transform(type.begin(), type.end(), type.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  return type.empty() || type == "application/json" || type.ends_with("+json");
+}
+
+}  // namespace
+
+Router::Router(RouterOptions options) : allowed_origins_(std::move(options.allowed_origins)) {
+  for (const std::string& key : options.api_keys) key_digests_.push_back(Digest(key));
+}
+
+void Router::Add(std::string method, std::string path, Access access, Handler handler) {
+  routes_.push_back({std::move(method), std::move(path), access, std::move(handler)});
+}
+
+bool Router::Authorized(const HttpRequest& request) const {
+  if (key_digests_.empty()) return true;
+  const std::string digest = Digest(BearerToken(request.Header("Authorization")));
+  bool found = false;
+  for (const std::string& key : key_digests_) {
+    found |= CRYPTO_memcmp(key.data(), digest.data(), key.size()) == 0;
+  }
+  return found;
+}
+
+bool Router::HandleCors(Exchange& exchange) const {
+  const HttpRequest& request = exchange.request();
+  const std::string_view origin = request.Header("Origin");
+  if (origin.empty() || allowed_origins_.empty()) return false;
+  const auto has = [&](std::string_view value) {
+    return std::find(allowed_origins_.begin(), allowed_origins_.end(), value) !=
+           allowed_origins_.end();
+  };
+  const bool any = has("*");
+  if (!any) exchange.AddHeader("Vary", "Origin");
+  if (!any && !has(origin)) return false;
+  exchange.AddHeader("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
+  if (request.method != "OPTIONS" || request.Header("Access-Control-Request-Method").empty()) {
+    return false;
+  }
+  exchange.AddHeader("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+  exchange.AddHeader("Access-Control-Allow-Headers", "Authorization, Content-Type");
+  exchange.AddHeader("Access-Control-Max-Age", "600");
+  exchange.Respond({.status = 204});
+  return true;
+}
+
+void Router::Handle(const std::shared_ptr<Exchange>& exchange) const {
+  if (HandleCors(*exchange)) return;
+  const HttpRequest& request = exchange->request();
+  std::string allowed;
+  for (const Route& route : routes_) {
+    if (!Matches(route.path, request.path)) continue;
+    if (route.method != request.method) {
+      allowed += (allowed.empty() ? "" : ", ") + route.method;
+      continue;
+    }
+    if (route.access == Access::kKey && !Authorized(request)) {
+      return exchange->Respond(ErrorResponse(
+          WithCode(absl::UnauthenticatedError("missing or wrong API key"), "invalid_api_key")));
+    }
+    if (route.method == "POST" && !IsJson(request.Header("Content-Type"))) {
+      return exchange->Respond(ErrorResponse(415, "the body must be application/json"));
+    }
+    return route.handler(exchange);
+  }
+  if (allowed.empty()) {
+    return exchange->Respond(ErrorResponse(
+        absl::NotFoundError(fmt::format("no such path: {}", request.path.substr(0, 200)))));
+  }
+  HttpResponse response = ErrorResponse(405, fmt::format("use {} for this path", allowed));
+  response.headers.emplace_back("Allow", allowed);
+  exchange->Respond(std::move(response));
+}
+
+}  // namespace kvasir::api

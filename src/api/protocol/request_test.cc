@@ -1,0 +1,227 @@
+#include "api/protocol/request.h"
+
+#include <gtest/gtest.h>
+
+#include "api/protocol/error.h"
+
+namespace kvasir::api {
+namespace {
+
+// `extra` is the inside of an object: `"n":2,"seed":7`.
+StatusOr<ChatRequest> Chat(const std::string& extra) {
+  return ParseChatRequest(*ParseJsonObject(R"({"messages":[{"role":"user","content":"hi"}])" +
+                                           (extra.empty() ? "" : "," + extra) + "}"));
+}
+
+StatusOr<CompletionRequest> Completion(const std::string& extra) {
+  return ParseCompletionRequest(
+      *ParseJsonObject(R"({"prompt":"hi")" + (extra.empty() ? "" : "," + extra) + "}"));
+}
+
+std::string Param(const Status& status) {
+  return absl::IsInvalidArgument(status) ? ToErrorObject(status).param : "no error";
+}
+
+TEST(ChatRequest, HasTheDefaultsOfTheOpenAiApi) {
+  const auto request = Chat("");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->options.sampling, SamplingParams());
+  EXPECT_FALSE(request->options.max_tokens.has_value());
+  EXPECT_FALSE(request->options.stream);
+  EXPECT_FALSE(request->options.has_seed);
+  EXPECT_TRUE(request->options.model.empty());
+}
+
+TEST(ChatRequest, ReadsEveryParameter) {
+  const auto request = Chat(
+      R"("model":"m","temperature":0.5,"top_k":40,"top_p":0.9,"min_p":0.05,"presence_penalty":1,
+         "frequency_penalty":-1,"repetition_penalty":1.1,"logit_bias":{"7":-100,"3":2.5},"seed":-1,
+         "n":3,"max_completion_tokens":9,"min_tokens":2,"stop":"END","stop_token_ids":[5],
+         "ignore_eos":true,"include_stop_str_in_output":true,"logprobs":true,"top_logprobs":4,
+         "priority":-2,"cache_salt":"s","stream":true,"stream_options":{"include_usage":true},
+         "return_token_ids":true,"user":"u","metadata":{"a":1},"unknown_field":[1,2])");
+  ASSERT_TRUE(request.ok()) << request.status();
+  const GenerationOptions& o = request->options;
+  EXPECT_EQ(o.model, "m");
+  EXPECT_EQ(o.sampling.temperature, 0.5f);
+  EXPECT_EQ(o.sampling.top_k, 40);
+  EXPECT_EQ(o.sampling.logit_bias, (std::vector<std::pair<TokenId, float>>{{3, 2.5f}, {7, -100}}));
+  EXPECT_EQ(o.sampling.seed, ~uint64_t{0});
+  EXPECT_TRUE(o.has_seed);
+  EXPECT_EQ(o.sampling.n, 3);
+  EXPECT_EQ(o.max_tokens, 9);
+  EXPECT_EQ(o.max_tokens_field, "max_completion_tokens");
+  EXPECT_EQ(o.stop, std::vector<std::string>{"END"});
+  EXPECT_EQ(o.sampling.logprobs, 4);
+  EXPECT_EQ(o.priority, -2);
+  EXPECT_EQ(o.cache_salt, "s");
+  EXPECT_TRUE(o.stream && o.include_usage && o.return_token_ids && o.include_stop);
+}
+
+struct BadField {
+  const char* json;
+  const char* param;
+};
+
+class BadCommonField : public ::testing::TestWithParam<BadField> {};
+
+TEST_P(BadCommonField, IsNamedByChatAndCompletions) {
+  EXPECT_EQ(Param(Chat(GetParam().json).status()), GetParam().param);
+  EXPECT_EQ(Param(Completion(GetParam().json).status()), GetParam().param);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, BadCommonField,
+    ::testing::Values(
+        BadField{R"("model":3)", "model"}, BadField{R"("temperature":"hot")", "temperature"},
+        BadField{R"("temperature":[1])", "temperature"}, BadField{R"("top_p":true)", "top_p"},
+        BadField{R"("top_k":1.5)", "top_k"}, BadField{R"("top_k":9999999999)", "top_k"},
+        BadField{R"("min_p":{})", "min_p"}, BadField{R"("n":"two")", "n"},
+        BadField{R"("n":1e12)", "n"}, BadField{R"("max_tokens":0)", "max_tokens"},
+        BadField{R"("max_tokens":-5)", "max_tokens"}, BadField{R"("max_tokens":2.5)", "max_tokens"},
+        BadField{R"("max_completion_tokens":"9")", "max_completion_tokens"},
+        BadField{R"("min_tokens":[])", "min_tokens"}, BadField{R"("seed":"x")", "seed"},
+        BadField{R"("seed":1.5)", "seed"}, BadField{R"("seed":1e30)", "seed"},
+        BadField{R"("stop":3)", "stop"}, BadField{R"("stop":["a",3])", "stop[1]"},
+        BadField{R"("stop":[""])", "stop"}, BadField{R"("stop":"")", "stop"},
+        BadField{R"("stop_token_ids":"5")", "stop_token_ids"},
+        BadField{R"("stop_token_ids":[5,-1])", "stop_token_ids[1]"},
+        BadField{R"("ignore_eos":"yes")", "ignore_eos"},
+        BadField{R"("logit_bias":[1])", "logit_bias"},
+        BadField{R"("logit_bias":{"x":1})", "logit_bias"},
+        BadField{R"("logit_bias":{"5":"x"})", "logit_bias.5"},
+        BadField{R"("logit_bias":{"5":1,"05":1})", "logit_bias"},
+        BadField{R"("stream":"true")", "stream"},
+        BadField{R"("stream_options":{"include_usage":true})", "stream_options"},
+        BadField{R"("stream":true,"stream_options":[])", "stream_options"},
+        BadField{R"("stream":true,"stream_options":{"include_usage":1})",
+                 "stream_options.include_usage"},
+        BadField{R"("priority":"high")", "priority"}, BadField{R"("cache_salt":1)", "cache_salt"},
+        BadField{R"("return_token_ids":1)", "return_token_ids"},
+        BadField{R"("response_format":{"type":"json_object"})", "response_format"},
+        BadField{R"("structured_outputs":{"regex":"a"})", "structured_outputs"},
+        BadField{R"("guided_choice":["a"])", "guided_choice"},
+        BadField{R"("prompt_logprobs":0)", "prompt_logprobs"},
+        BadField{R"("use_beam_search":true)", "use_beam_search"},
+        BadField{R"("echo":true)", "echo"}));
+
+TEST(CommonFields, ThatAskForNothingAreAccepted) {
+  const std::string fields =
+      R"("response_format":{"type":"text"},"echo":false,"use_beam_search":false,"stop":null,
+         "guided_json":null,"bad_words":[],"logit_bias":{},"stream_options":null,"seed":null)";
+  EXPECT_TRUE(Chat(fields).ok()) << Chat(fields).status();
+  EXPECT_TRUE(Completion(fields).ok()) << Completion(fields).status();
+}
+
+TEST(ChatRequest, RefusesWhatOnlyChatHas) {
+  EXPECT_EQ(Param(Chat(R"("logprobs":5)").status()), "logprobs");
+  EXPECT_EQ(Param(Chat(R"("top_logprobs":3)").status()), "top_logprobs");
+  EXPECT_EQ(Param(Chat(R"("logprobs":true,"top_logprobs":21)").status()), "top_logprobs");
+  EXPECT_EQ(Param(Chat(R"("tools":[{"type":"function"}])").status()), "tools");
+  EXPECT_EQ(Param(Chat(R"("tool_choice":"required")").status()), "tool_choice");
+  EXPECT_EQ(Param(Chat(R"("modalities":["text","audio"])").status()), "modalities");
+  EXPECT_EQ(Param(Chat(R"("continue_final_message":true)").status()), "continue_final_message");
+  EXPECT_EQ(Param(Chat(R"("chat_template_kwargs":3)").status()), "chat_template_kwargs");
+  EXPECT_TRUE(Chat(R"("tools":[{"type":"function"}],"tool_choice":"none")").ok());
+  EXPECT_TRUE(Chat(R"("tools":[],"tool_choice":"auto","modalities":["text"])").ok());
+}
+
+struct BadMessages {
+  const char* messages;
+  const char* param;
+};
+
+class BadMessage : public ::testing::TestWithParam<BadMessages> {};
+
+TEST_P(BadMessage, IsNamedByItsPath) {
+  const auto json = ParseJsonObject(std::string(R"({"messages":)") + GetParam().messages + "}");
+  ASSERT_TRUE(json.ok()) << json.status();
+  EXPECT_EQ(Param(ParseChatRequest(*json).status()), GetParam().param);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, BadMessage,
+    ::testing::Values(
+        BadMessages{"null", "messages"}, BadMessages{"\"hi\"", "messages"},
+        BadMessages{"{}", "messages"}, BadMessages{"[]", "messages"},
+        BadMessages{"[3]", "messages[0]"}, BadMessages{"[{}]", "messages[0].role"},
+        BadMessages{R"([{"role":3,"content":"x"}])", "messages[0].role"},
+        BadMessages{R"([{"role":"robot","content":"x"}])", "messages[0].role"},
+        BadMessages{R"([{"role":"<|im_end|>","content":"x"}])", "messages[0].role"},
+        BadMessages{R"([{"role":"user"}])", "messages[0].content"},
+        BadMessages{R"([{"role":"user","content":null}])", "messages[0].content"},
+        BadMessages{R"([{"role":"user","content":3}])", "messages[0].content"},
+        BadMessages{R"([{"role":"user","content":{"type":"text"}}])", "messages[0].content"},
+        BadMessages{R"([{"role":"system","content":"s"},{"role":"user","content":[3]}])",
+                    "messages[1].content[0]"},
+        BadMessages{R"([{"role":"user","content":[{"text":"x"}]}])", "messages[0].content[0].type"},
+        BadMessages{R"([{"role":"user","content":[{"type":"text"}]}])",
+                    "messages[0].content[0].text"},
+        BadMessages{R"([{"role":"user","content":[{"type":"text","text":1}]}])",
+                    "messages[0].content[0].text"},
+        BadMessages{
+            R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{}}]}])",
+            "messages[0].content[1].type"},
+        BadMessages{R"([{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}])",
+                    "messages[0].content[0].type"}));
+
+TEST(ChatMessages, AreNormalised) {
+  const auto json = ParseJsonObject(R"({"messages":[
+      {"role":"developer","content":"d"},
+      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"n"},
+      {"role":"assistant","content":null}]})");
+  const auto request = ParseChatRequest(*json);
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(Dump(request->prompt.messages),
+            R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb","name":"n"},)"
+            R"({"role":"assistant","content":null}])");
+}
+
+TEST(CompletionRequest, TakesEveryShapeOfPrompt) {
+  const auto prompts = [](const std::string& prompt) {
+    return ParseCompletionRequest(*ParseJsonObject("{\"prompt\":" + prompt + "}"));
+  };
+  EXPECT_EQ(prompts(R"("a")")->prompts, std::vector<TextOrIds>{TextOrIds("a")});
+  EXPECT_EQ(prompts("[1,2]")->prompts, (std::vector<TextOrIds>{std::vector<TokenId>{1, 2}}));
+  EXPECT_EQ(prompts(R"(["a","b"])")->prompts, (std::vector<TextOrIds>{"a", "b"}));
+  EXPECT_EQ(prompts("[[1],[2,3]]")->prompts,
+            (std::vector<TextOrIds>{std::vector<TokenId>{1}, std::vector<TokenId>{2, 3}}));
+  EXPECT_FALSE(prompts("[1,2]")->batch);
+  EXPECT_TRUE(prompts("[[1]]")->batch);
+  EXPECT_EQ(Param(prompts("null").status()), "prompt");
+  EXPECT_EQ(Param(prompts("[]").status()), "prompt");
+  EXPECT_EQ(Param(prompts("{}").status()), "prompt");
+  EXPECT_EQ(Param(prompts("3").status()), "prompt");
+  EXPECT_EQ(Param(prompts("[true]").status()), "prompt[0]");
+  EXPECT_EQ(Param(prompts("[1,\"a\"]").status()), "prompt[1]");
+  EXPECT_EQ(Param(prompts("[1,-1]").status()), "prompt[1]");
+  EXPECT_EQ(Param(prompts("[1,99999999999]").status()), "prompt[1]");
+  EXPECT_EQ(Param(prompts("[\"a\",[1],3]").status()), "prompt[2]");
+  EXPECT_EQ(Param(prompts("[[1],[\"x\"]]").status()), "prompt[1][0]");
+}
+
+TEST(CompletionRequest, ReadsItsOwnFields) {
+  EXPECT_EQ(Completion(R"("logprobs":3)")->options.sampling.logprobs, 3);
+  EXPECT_EQ(Completion(R"("logprobs":0)")->options.sampling.logprobs, 0);
+  EXPECT_EQ(Param(Completion(R"("logprobs":true)").status()), "logprobs");
+  EXPECT_EQ(Param(Completion(R"("logprobs":21)").status()), "logprobs");
+  EXPECT_EQ(Param(Completion(R"("suffix":"x")").status()), "suffix");
+  EXPECT_EQ(Param(Completion(R"("best_of":3)").status()), "best_of");
+  EXPECT_TRUE(Completion(R"("best_of":1)").ok());
+  EXPECT_TRUE(Completion(R"("best_of":2,"n":2)").ok());
+}
+
+TEST(TokenizeRequest, TakesTextOrMessages) {
+  const auto parse = [](const char* body) { return ParseTokenizeRequest(*ParseJsonObject(body)); };
+  EXPECT_TRUE(std::holds_alternative<std::string>(parse(R"({"prompt":"x"})")->prompt));
+  EXPECT_TRUE(std::holds_alternative<ChatPrompt>(
+      parse(R"({"messages":[{"role":"user","content":"x"}]})")->prompt));
+  EXPECT_EQ(Param(parse("{}").status()), "prompt");
+  EXPECT_EQ(Param(parse(R"({"prompt":["x"]})").status()), "prompt");
+  EXPECT_EQ(Param(ParseDetokenizeRequest(*ParseJsonObject("{}")).status()), "tokens");
+  EXPECT_EQ(Param(ParseDetokenizeRequest(*ParseJsonObject(R"({"tokens":["a"]})")).status()),
+            "tokens[0]");
+}
+
+}  // namespace
+}  // namespace kvasir::api

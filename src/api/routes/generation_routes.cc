@@ -1,0 +1,129 @@
+#include <fmt/format.h>
+
+#include <ctime>
+#include <random>
+#include <utility>
+
+#include "api/generate/generation.h"
+#include "api/protocol/error.h"
+#include "api/protocol/request.h"
+#include "api/protocol/response.h"
+#include "api/routes/service.h"
+
+namespace kvasir::api {
+namespace {
+
+constexpr int32_t kDefaultCompletionTokens = 16;  // as in the OpenAI API
+
+uint64_t RandomBits() {
+  thread_local std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+std::string NewId(std::string_view prefix) {
+  return fmt::format("{}-{:016x}{:016x}", prefix, RandomBits(), RandomBits());
+}
+
+// Checks that need the server's configuration, and the draw of a seed that every replay repeats.
+Status Complete(const Service& service, GenerationOptions* options) {
+  KVASIR_RETURN_IF_ERROR(CheckModel(service, options->model));
+  if (service.text.tokenizer == nullptr) {
+    if (!options->stop.empty()) {
+      return FieldError("stop", "this model is served without a tokenizer; use stop_token_ids");
+    }
+    options->return_token_ids = true;  // the only answer there is
+  }
+  if (!options->has_seed) options->sampling.seed = RandomBits();
+  return absl::OkStatus();
+}
+
+struct PromptIds {
+  std::vector<TokenId> ids;
+  std::string field;
+};
+
+StatusOr<GenerationJob> MakeJob(const Service& service, const HttpRequest& http,
+                                const std::string& id, GenerationOptions options,
+                                std::vector<PromptIds> prompts, int32_t default_max_tokens) {
+  GenerationJob job{.tokenizer = service.text.tokenizer};
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    RequestContext context{.id = prompts.size() == 1 ? id : fmt::format("{}-{}", id, i),
+                           .field = std::move(prompts[i].field),
+                           .default_max_tokens = default_max_tokens,
+                           .arrival = http.arrival,
+                           .deadline = http.arrival + service.request_timeout};
+    KVASIR_ASSIGN_OR_RETURN(
+        std::shared_ptr<const Request> request,
+        BuildRequest(service.engine.Model(), options, std::move(prompts[i].ids), context));
+    job.requests.push_back(std::move(request));
+  }
+  job.options = std::move(options);
+  return job;
+}
+
+AnswerHead MakeHead(const Service& service, const std::string& id,
+                    const GenerationOptions& options) {
+  return {.id = id,
+          .created = std::time(nullptr),
+          .model = service.engine.Model().name,
+          .logprobs = options.sampling.logprobs >= 0,
+          .token_ids = options.return_token_ids,
+          .tokenizer = service.text.tokenizer};
+}
+
+StatusOr<GenerationJob> PrepareChat(const Service& service, const HttpRequest& http) {
+  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
+  KVASIR_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(json));
+  KVASIR_RETURN_IF_ERROR(Complete(service, &request.options));
+  const std::string id = NewId("chatcmpl");
+  KVASIR_ASSIGN_OR_RETURN(std::vector<TokenId> ids, EncodeChat(service.text, request.prompt));
+  KVASIR_ASSIGN_OR_RETURN(GenerationJob job, MakeJob(service, http, id, std::move(request.options),
+                                                     {{std::move(ids), "messages"}}, 0));
+  job.writer = ChatAnswer(MakeHead(service, id, job.options));
+  return job;
+}
+
+StatusOr<GenerationJob> PrepareCompletion(const Service& service, const HttpRequest& http) {
+  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
+  KVASIR_ASSIGN_OR_RETURN(CompletionRequest request, ParseCompletionRequest(json));
+  KVASIR_RETURN_IF_ERROR(Complete(service, &request.options));
+  const std::string id = NewId("cmpl");
+  std::vector<PromptIds> prompts;
+  for (size_t i = 0; i < request.prompts.size(); ++i) {
+    PromptIds prompt{.field = request.batch ? fmt::format("prompt[{}]", i) : "prompt"};
+    KVASIR_ASSIGN_OR_RETURN(prompt.ids,
+                            EncodePrompt(service.text, request.prompts[i],
+                                         request.options.add_special_tokens, prompt.field));
+    prompts.push_back(std::move(prompt));
+  }
+  KVASIR_ASSIGN_OR_RETURN(GenerationJob job, MakeJob(service, http, id, std::move(request.options),
+                                                     std::move(prompts), kDefaultCompletionTokens));
+  job.continues_prompt = true;
+  job.writer = CompletionAnswer(MakeHead(service, id, job.options));
+  return job;
+}
+
+using PrepareFunction = StatusOr<GenerationJob> (*)(const Service&, const HttpRequest&);
+
+Handler GenerationHandler(Service& service, PrepareFunction prepare) {
+  return [&service, prepare](const std::shared_ptr<Exchange>& exchange) {
+    PrepareThen(service, exchange, [&service, exchange, prepare]() -> StatusOr<Continuation> {
+      KVASIR_ASSIGN_OR_RETURN(GenerationJob prepared, prepare(service, exchange->request()));
+      auto job = std::make_shared<GenerationJob>(std::move(prepared));
+      return [&service, exchange, job] {
+        StartGeneration(service.engine, service.metrics, exchange, std::move(*job));
+      };
+    });
+  };
+}
+
+}  // namespace
+
+void AddGenerationRoutes(Service& service, Router& router) {
+  router.Add("POST", "/v1/chat/completions", Access::kKey,
+             GenerationHandler(service, &PrepareChat));
+  router.Add("POST", "/v1/completions", Access::kKey,
+             GenerationHandler(service, &PrepareCompletion));
+}
+
+}  // namespace kvasir::api

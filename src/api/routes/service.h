@@ -1,0 +1,48 @@
+// What the routes work with, and the routes themselves, in groups.
+#pragma once
+
+#include <atomic>
+#include <ctime>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "api/generate/prompt.h"
+#include "api/http/exchange.h"
+#include "api/http/router.h"
+#include "api/metrics.h"
+#include "api/protocol/json.h"
+#include "api/text_pool.h"
+#include "core/engine_client.h"
+
+namespace kvasir::api {
+
+// Lives as long as the server. Immutable apart from `draining`.
+struct Service {
+  EngineClient& engine;
+  const ServedText text;
+  Metrics& metrics;
+  TextPool& text_pool;
+  const Duration request_timeout;
+  const std::string version;
+  const int64_t created = std::time(nullptr);  // of the model, as /v1/models tells it; Unix seconds
+  std::atomic<bool> draining{false};
+};
+
+// /v1/completions, /v1/chat/completions
+void AddGenerationRoutes(Service& service, Router& router);
+// /tokenize, /detokenize
+void AddTextRoutes(Service& service, Router& router);
+// /v1/models, /health, /ready, /metrics, /version
+void AddServiceRoutes(Service& service, Router& router);
+
+// Runs `work`, which parses and tokenizes, here or, when the body is large, on the text pool, and
+// then what it returned on the exchange's executor. An error is answered. With a full pool: 429.
+using Continuation = std::function<void()>;
+void PrepareThen(Service& service, const std::shared_ptr<Exchange>& exchange,
+                 std::function<StatusOr<Continuation>()> work);
+
+// NotFound, with the code that OpenAI clients know, unless `model` is empty or the one we serve.
+Status CheckModel(const Service& service, const std::string& model);
+
+}  // namespace kvasir::api

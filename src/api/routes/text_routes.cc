@@ -1,0 +1,70 @@
+#include <utility>
+
+#include "api/protocol/error.h"
+#include "api/protocol/request.h"
+#include "api/protocol/response.h"
+#include "api/routes/service.h"
+
+namespace kvasir::api {
+namespace {
+
+StatusOr<Json> Tokenize(const Service& service, const std::string& body) {
+  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(body));
+  KVASIR_ASSIGN_OR_RETURN(const TokenizeRequest request, ParseTokenizeRequest(json));
+  KVASIR_RETURN_IF_ERROR(CheckModel(service, request.model));
+  StatusOr<std::vector<TokenId>> ids = absl::UnknownError("");
+  if (const auto* text = std::get_if<std::string>(&request.prompt)) {
+    ids = EncodePrompt(service.text, *text, request.add_special_tokens, "prompt");
+  } else {
+    ids = EncodeChat(service.text, std::get<ChatPrompt>(request.prompt));
+  }
+  KVASIR_RETURN_IF_ERROR(ids.status());
+  Json out;
+  out["count"] = ids->size();
+  out["max_model_len"] = service.engine.Model().max_model_len;
+  out["tokens"] = TokenIdsJson(*ids);
+  out["token_strs"] = nullptr;
+  if (request.return_token_strs) {
+    out["token_strs"] = Json::array();
+    for (const TokenId id : *ids) {
+      out["token_strs"].push_back(service.text.tokenizer->TokenBytes(id));
+    }
+  }
+  return out;
+}
+
+StatusOr<Json> Detokenize(const Service& service, const std::string& body) {
+  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(body));
+  KVASIR_ASSIGN_OR_RETURN(const DetokenizeRequest request, ParseDetokenizeRequest(json));
+  KVASIR_RETURN_IF_ERROR(CheckModel(service, request.model));
+  if (service.text.tokenizer == nullptr) {
+    return FieldError("tokens", "this model is served without a tokenizer");
+  }
+  for (size_t i = 0; i < request.tokens.size(); ++i) {
+    if (request.tokens[i] < service.engine.Model().vocab_size) continue;
+    return FieldError(absl::StrCat("tokens[", i, "]"), "is outside the vocabulary");
+  }
+  Json out;
+  out["prompt"] = service.text.tokenizer->Decode(request.tokens, false);
+  return out;
+}
+
+using TextFunction = StatusOr<Json> (*)(const Service&, const std::string&);
+
+Handler TextHandler(Service& service, TextFunction function) {
+  return [&service, function](const std::shared_ptr<Exchange>& exchange) {
+    PrepareThen(service, exchange, [&service, exchange, function]() -> StatusOr<Continuation> {
+      KVASIR_ASSIGN_OR_RETURN(const Json answer, function(service, exchange->request().body));
+      return [exchange, body = Dump(answer)] { exchange->Respond({.body = body}); };
+    });
+  };
+}
+
+}  // namespace
+
+void AddTextRoutes(Service& service, Router& router) {
+  router.Add("POST", "/tokenize", Access::kKey, TextHandler(service, &Tokenize));
+  router.Add("POST", "/detokenize", Access::kKey, TextHandler(service, &Detokenize));
+}
+
+}  // namespace kvasir::api
