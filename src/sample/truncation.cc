@@ -10,6 +10,9 @@ bool Better(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+// A distance to the maximum at which the weight is surely 0.
+constexpr float kNoWeight = -40.0f;
+
 uint64_t Sum(absl::Span<const Candidate> candidates) {
   uint64_t sum = 0;
   for (const Candidate& c : candidates) sum += c.weight;
@@ -22,19 +25,36 @@ uint64_t Target(float top_p, uint64_t total) {
   return std::clamp<uint64_t>(static_cast<uint64_t>(target), 1, total);
 }
 
+struct Edge {
+  int bin = 0;
+  uint64_t before = 0;  // the sum of the bins before it
+};
+
+// The first bin up to which the sum reaches `target`, or the last bin of all.
+Edge FindEdge(absl::Span<const uint64_t> bins, uint64_t target) {
+  Edge edge;
+  const int last = static_cast<int>(bins.size()) - 1;
+  while (edge.bin < last && edge.before + bins[edge.bin] < target) edge.before += bins[edge.bin++];
+  return edge;
+}
+
 }  // namespace
 
 const std::vector<Candidate>& Truncation::Keep(const WeightedRow& row, int32_t top_k, float top_p) {
   Count(row);
   if (top_k > 0) {
-    Gather(row, BinOfCount(top_k));
-    KeepFirst(top_k);
-    if (top_p < 1) KeepWeight(Target(top_p, Sum(candidates_)));
+    const Edge edge = FindEdge(bin_count_, top_k);
+    Gather(row, edge.bin);
+    KeepFirst(top_k - edge.before);
+    if (top_p >= 1) return candidates_;
+    edge_ = candidates_;
+    KeepWeight(Target(top_p, Sum(candidates_)));
   } else {
     const uint64_t total = std::accumulate(bin_weight_, bin_weight_ + kBins, uint64_t{0});
     const uint64_t target = Target(top_p, total);
-    Gather(row, BinOfWeight(target));
-    KeepWeight(target);
+    const Edge edge = FindEdge(bin_weight_, target);
+    Gather(row, edge.bin);
+    KeepWeight(target - edge.before);
   }
   return candidates_;
 }
@@ -57,28 +77,12 @@ void Truncation::Count(const WeightedRow& row) {
   }
 }
 
-int Truncation::BinOfCount(uint64_t count) const {
-  uint64_t sum = 0;
-  for (int bin = 0; bin < kBins; ++bin) {
-    sum += bin_count_[bin];
-    if (sum >= count) return bin;
-  }
-  return kBins - 1;
-}
-
-int Truncation::BinOfWeight(uint64_t weight) const {
-  uint64_t sum = 0;
-  for (int bin = 0; bin < kBins; ++bin) {
-    sum += bin_weight_[bin];
-    if (sum >= weight) return bin;
-  }
-  return kBins - 1;
-}
-
-// Every token of weight > 0 in the bins up to `last_bin`.
+// Every token of weight > 0 in the bins up to `last_bin`; those of that bin are the edge.
 void Truncation::Gather(const WeightedRow& row, int last_bin) {
-  const float below = last_bin == kBins - 1 ? -40.0f : -(last_bin + 1) / kBinsPerUnit;
+  const float edge = -static_cast<float>(last_bin) / kBinsPerUnit;
+  const float below = last_bin == kBins - 1 ? kNoWeight : edge - 1 / kBinsPerUnit;
   candidates_.clear();
+  edge_.clear();
   for (size_t first = 0; first < row.logits.size(); first += kLanes) {
     const std::array<float, kLanes> scaled = row.Scaled(first);
     int32_t any = 0;
@@ -86,24 +90,26 @@ void Truncation::Gather(const WeightedRow& row, int last_bin) {
     if (!any) continue;
     const std::array<uint64_t, kLanes> weights = row.Weights(scaled);
     for (int i = 0; i < kLanes; ++i) {
-      if (scaled[i] > below && weights[i] != 0) {
-        candidates_.push_back({static_cast<TokenId>(first + i), row.logits[first + i], weights[i]});
-      }
+      if (!(scaled[i] > below) || weights[i] == 0) continue;
+      const auto id = static_cast<TokenId>(first + i);
+      candidates_.push_back({id, row.logits[id], weights[i]});
+      if (scaled[i] <= edge) edge_.push_back(candidates_.back());
     }
   }
 }
 
-void Truncation::KeepFirst(int32_t count) {
-  if (candidates_.size() <= static_cast<size_t>(count)) return;
-  order_ = candidates_;
-  std::nth_element(order_.begin(), order_.begin() + count - 1, order_.end(), Better);
-  DropAfter(order_[count - 1]);
+// Keeps the candidates up to the edge's `count`-th.
+void Truncation::KeepFirst(uint64_t count) {
+  if (edge_.size() <= count) return;
+  const auto last = edge_.begin() + static_cast<ptrdiff_t>(count) - 1;
+  std::nth_element(edge_.begin(), last, edge_.end(), Better);
+  DropAfter(*last);
 }
 
-// A binary search for the prefix's last token that orders only the half it goes on with.
+// Keeps the candidates up to where the edge's weight reaches `target`: a binary search that
+// orders only the half it goes on with.
 void Truncation::KeepWeight(uint64_t target) {
-  order_ = candidates_;
-  absl::Span<Candidate> range = absl::MakeSpan(order_);
+  absl::Span<Candidate> range = absl::MakeSpan(edge_);
   while (range.size() > 1) {
     const size_t half = range.size() / 2;
     std::nth_element(range.begin(), range.begin() + half, range.end(), Better);
@@ -115,8 +121,7 @@ void Truncation::KeepWeight(uint64_t target) {
       range = range.subspan(half);
     }
   }
-  const Candidate last = range.front();
-  DropAfter(last);
+  DropAfter(range.front());
 }
 
 void Truncation::DropAfter(const Candidate& last) {

@@ -32,17 +32,15 @@ class Truncation {
   static constexpr float kBinsPerUnit = 8;  // so that weight 0 lies within the last bin
 
   void Count(const WeightedRow& row);
-  int BinOfCount(uint64_t count) const;
-  int BinOfWeight(uint64_t weight) const;
   void Gather(const WeightedRow& row, int last_bin);
-  void KeepFirst(int32_t count);
+  void KeepFirst(uint64_t count);
   void KeepWeight(uint64_t target);
   void DropAfter(const Candidate& last);
 
   uint64_t bin_weight_[kBins];
-  uint32_t bin_count_[kBins];
+  uint64_t bin_count_[kBins];
   std::vector<Candidate> candidates_;  // in id order
-  std::vector<Candidate> order_;       // partially ordered copy
+  std::vector<Candidate> edge_;        // those among which the last one to keep is looked for
 };
 
 }  // namespace kvasir::sample

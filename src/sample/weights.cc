@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace kvasir::sample {
@@ -14,29 +15,29 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Below it exp(z) * 2^44 rounds to 0; also keeps the exponent arithmetic in range.
 constexpr float kLowest = -40.0f;
 
+// Four lanes at a time, in the compilers' portable vector types; each lane's operations are the
+// plain IEEE ones, whatever instructions they become.
+using Float4 = float __attribute__((vector_size(16)));
+using Int4 = int32_t __attribute__((vector_size(16)));
+
 // exp(z) * 2^44 for z in [kLowest, 0]: z = n ln 2 + r, a Taylor polynomial for exp(r) with
 // |r| <= ln 2 / 2 (relative error 2e-7), and n added to the exponent.
-void ScaledExp(const Floats& z, Floats* out) {
+Float4 ScaledExp(Float4 z) {
   constexpr float kLog2e = 1.44269504f;
   constexpr float kLn2High = 0.693145752f;  // few bits: n * kLn2High is exact
   constexpr float kLn2Low = 1.42860677e-6f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  for (int i = 0; i < kLanes; ++i) {
-    const float x = z[i] < kLowest ? kLowest : z[i];
-    const float shifted = x * kLog2e + kRound;
-    const float n = shifted - kRound;
-    const float r = (x - n * kLn2High) - n * kLn2Low;
-    float p = 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    const int32_t exponent =
-        (std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRound)) + 127 + 44;
-    (*out)[i] = p * std::bit_cast<float>(exponent << 23);
-  }
+  constexpr int32_t kBias = 127 + 44 - std::bit_cast<int32_t>(kRound);
+  const Float4 shifted = z * kLog2e + kRound;
+  const Float4 n = shifted - kRound;
+  const Float4 r = (z - n * kLn2High) - n * kLn2Low;
+  Float4 p = r * (1.0f / 720) + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return p * (Float4)(((Int4)shifted + kBias) << 23);
 }
 
 }  // namespace
@@ -92,11 +93,16 @@ Floats WeightedRow::Scaled(size_t first) const {
 }
 
 std::array<uint64_t, kLanes> WeightedRow::Weights(const Floats& scaled) const {
-  Floats exp;
-  ScaledExp(scaled, &exp);
+  Floats exact;
+  for (int i = 0; i < kLanes; i += 4) {
+    Float4 z;
+    std::memcpy(&z, scaled.data() + i, sizeof(z));
+    z = ScaledExp(z < kLowest ? Float4{kLowest, kLowest, kLowest, kLowest} : z);
+    std::memcpy(exact.data() + i, &z, sizeof(z));
+  }
   std::array<uint64_t, kLanes> weights;
   for (int i = 0; i < kLanes; ++i) {
-    const uint64_t weight = static_cast<uint64_t>(static_cast<int64_t>(exp[i]));
+    const uint64_t weight = static_cast<uint64_t>(static_cast<int64_t>(exact[i]));
     weights[i] = weight < min_weight ? 0 : weight;
   }
   return weights;
