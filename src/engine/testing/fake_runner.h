@@ -37,6 +37,9 @@ class FakeRunner final : public runtime::Runner {
   // Changes the finished logits.
   std::function<void(const Batch&, absl::Span<float>)> on_logits;
 
+  // Plants a fault: copy-on-write copies are not made.
+  bool skip_copies = false;
+
   int32_t vocab_size() const override { return options_.vocab_size; }
   int32_t block_size() const override { return options_.block_size; }
   int32_t num_blocks() const override { return options_.num_blocks; }
@@ -49,6 +52,7 @@ class FakeRunner final : public runtime::Runner {
     if (on_run) KVASIR_RETURN_IF_ERROR(on_run(batch));
     CheckWrites(batch);
     for (const BlockCopy& copy : batch.copies) {
+      if (skip_copies) break;
       for (int32_t i = 0; i < options_.block_size; ++i) {
         slots_[Index(copy.to, i)] = slots_[Index(copy.from, i)];
       }
