@@ -99,6 +99,7 @@ class LocalEngineTest : public testing::Test {
   }
 
   ManualClock clock_;
+  Gate gate_;
   std::unique_ptr<LocalEngine> engine_;
 };
 
@@ -126,11 +127,10 @@ TEST_F(LocalEngineTest, AnswersManyThreadsAtOnce) {
 }
 
 TEST_F(LocalEngineTest, AFullQueueNamesTheSecondsToWait) {
-  Gate gate;
-  Make({.max_num_seqs = 1, .max_queue = 2}, &gate);
+  Make({.max_num_seqs = 1, .max_queue = 2}, &gate_);
   const auto sink = std::make_shared<WaitingSink>(4);
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 4), sink).ok());
-  gate.AwaitArrival();
+  gate_.AwaitArrival();
   // The first is in its pass, but counts as queued until the step is over.
   Status full;
   int accepted = 1;
@@ -141,7 +141,7 @@ TEST_F(LocalEngineTest, AFullQueueNamesTheSecondsToWait) {
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_GE(RetryAfterSeconds(full), 1);
   EXPECT_EQ(RetryAfterSeconds(absl::OkStatus()), std::nullopt);
-  gate.Open();
+  gate_.Open();
 }
 
 TEST_F(LocalEngineTest, RefusesAtOnceWhatCanNeverRun) {
@@ -154,43 +154,40 @@ TEST_F(LocalEngineTest, RefusesAtOnceWhatCanNeverRun) {
 }
 
 TEST_F(LocalEngineTest, AnIdInFlightIsNotTakenTwice) {
-  Gate gate;
-  Make({}, &gate);
+  Make({}, &gate_);
   const auto first = std::make_shared<WaitingSink>(1), second = std::make_shared<WaitingSink>(1);
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 4), first).ok());
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 4), second).ok());
-  gate.Open();
+  gate_.Open();
   EXPECT_EQ(first->AwaitFinish(), FinishReason::kLength);
   EXPECT_EQ(second->AwaitFinish(), FinishReason::kError);
 }
 
 TEST_F(LocalEngineTest, DrainFinishesWhatIsInFlight) {
-  Gate gate;
-  Make({}, &gate);
+  Make({}, &gate_);
   const auto sink = std::make_shared<WaitingSink>(1);
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 50), sink).ok());
-  gate.AwaitArrival();
+  gate_.AwaitArrival();
   std::thread drain([this] { EXPECT_TRUE(engine_->Drain(std::chrono::hours(1)).ok()); });
   Status refused;
   do {
     refused = engine_->Submit(MakeRequest("late", 10, 1), std::make_shared<WaitingSink>(1));
   } while (refused.ok());
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
-  gate.Open();
+  gate_.Open();
   drain.join();
   EXPECT_EQ(sink->AwaitFinish(), FinishReason::kLength);
 }
 
 TEST_F(LocalEngineTest, AfterItsGraceADrainCancels) {
-  Gate gate;
-  Make({}, &gate);
+  Make({}, &gate_);
   const auto sink = std::make_shared<WaitingSink>(1);
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 1000), sink).ok());
-  gate.AwaitArrival();
+  gate_.AwaitArrival();
   std::thread drain([this] { EXPECT_TRUE(engine_->Drain(Duration::zero()).ok()); });
   while (engine_->Submit(MakeRequest("late", 10, 1), std::make_shared<WaitingSink>(1)).ok()) {
   }
-  gate.Open();
+  gate_.Open();
   drain.join();
   EXPECT_EQ(sink->AwaitFinish(), FinishReason::kCancelled);
 }
@@ -207,17 +204,16 @@ TEST_F(LocalEngineTest, TheDestructorEndsEveryRequest) {
 }
 
 TEST_F(LocalEngineTest, AStepThatHangsIsUnhealthyAndIdlenessIsNot) {
-  Gate gate;
-  Make({.watchdog = std::chrono::seconds(5)}, &gate);
+  Make({.watchdog = std::chrono::seconds(5)}, &gate_);
   clock_.Advance(std::chrono::hours(1));
   EXPECT_TRUE(engine_->Healthy());
   const auto sink = std::make_shared<WaitingSink>(1);
   ASSERT_TRUE(engine_->Submit(MakeRequest("a", 10, 1), sink).ok());
-  gate.AwaitArrival();
+  gate_.AwaitArrival();
   EXPECT_TRUE(engine_->Healthy());
   clock_.Advance(std::chrono::seconds(6));
   EXPECT_FALSE(engine_->Healthy());
-  gate.Open();
+  gate_.Open();
   sink->AwaitFinish();
   EXPECT_TRUE(engine_->Drain(std::chrono::seconds(10)).ok());
   EXPECT_TRUE(engine_->Healthy());
