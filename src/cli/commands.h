@@ -1,0 +1,14 @@
+// The commands of the program. Each adds itself to `program`; main() runs the one that was named.
+#pragma once
+
+#include <memory>
+
+#include "cli/command.h"
+
+namespace kvasir::cli {
+
+std::unique_ptr<Command> ServeCommand(CLI::App& program);
+std::unique_ptr<Command> PullCommand(CLI::App& program);
+std::unique_ptr<Command> VersionCommand(CLI::App& program);
+
+}  // namespace kvasir::cli
