@@ -94,8 +94,10 @@ class Server final : public HttpServer {
     WaitUntilIdle(timeout);
     ForEachConnection([](Connection& c) { c.Abort(); });
     WaitUntilIdle(kAbortWait);
-    guards_.clear();
-    for (const auto& io : io_) io->context.stop();
+    guards_.clear();  // the contexts now end by themselves, once nothing is left to run
+    if (state_->connections > 0) {
+      for (const auto& io : io_) io->context.stop();
+    }
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
   }
