@@ -116,6 +116,19 @@ TEST_F(CoreTest, TheNextTurnHitsWhatWasGenerated) {
   EXPECT_EQ(second->choices[0].cached_tokens, 48);
 }
 
+TEST_F(CoreTest, WhatASequenceHeldToItsEndIsEvictedLast) {
+  Make({.num_blocks = 8});
+  Add(MakeRequest(Tokens(40, 1), 5));
+  core_->Step();
+  Add(MakeRequest(Tokens(40, 2), 1));  // starts later and ends earlier
+  RunToEnd();
+  Add(MakeRequest(Tokens(90, 3), 1));  // evicts two blocks
+  RunToEnd();
+  const auto again = Add(MakeRequest(Tokens(40, 1), 1));
+  RunToEnd();
+  EXPECT_EQ(again->choices[0].cached_tokens, 32);
+}
+
 TEST_F(CoreTest, EightAtOnceComputeTheirPrefixOnce) {
   Make({.num_blocks = 512});
   std::vector<std::shared_ptr<RecordingSink>> sinks;

@@ -93,7 +93,9 @@ class LocalEngine::Impl {
       MutexLock lock(mutex_);
       if (phase_ == Phase::kServing) phase_ = Phase::kDraining;
       wake_.notify_one();
-      stopped_.wait_for(mutex_, grace, [this] { return phase_ == Phase::kStopped; });
+      if (grace > Duration::zero()) {
+        stopped_.wait_for(mutex_, grace, [this] { return phase_ == Phase::kStopped; });
+      }
       if (phase_ != Phase::kStopped) phase_ = Phase::kCancelling;
     }
     wake_.notify_one();

@@ -18,8 +18,8 @@ bool Core::Step() {
   const Status ran = RunBatch();
   const Duration run = clock_.Now() - run_start;
   if (ran.ok()) {
-    step_model_.Observe(plan_.shape, ToSeconds(run));
     CommitBatch();
+    step_model_.Observe(plan_.shape, ToSeconds(clock_.Now() - start));
   } else {
     FailBatch(ran);
   }
