@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Runs the named stages of the test suite, or all of them, and prints what each took:
+#   setup checks build release asan tsan fuzz
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=${JOBS:-$(nproc)}
+fuzz_seconds=${FUZZ_SECONDS:-60}
+tsan_tests=(base_test kv_test engine_test api_test)
+export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+
+stage_setup() {
+  scripts/setup.sh
+  scripts/fetch_default_model.sh
+}
+
+stage_checks() {
+  scripts/check_layers.py
+  scripts/format.sh --check
+}
+
+stage_build() {
+  cmake --preset release >/dev/null
+  cmake --build --preset release -j "$jobs"
+}
+
+stage_release() {
+  ctest --test-dir build/release --output-on-failure -j "$jobs"
+  .venv/bin/python -m pytest tests --timeout 300
+}
+
+# Builds and runs unit tests with a preset's sanitizers: those that are named, or all.
+sanitized() {
+  local preset=$1 tests=("${@:2}")
+  cmake --preset "$preset" >/dev/null
+  if [ ${#tests[@]} = 0 ]; then
+    mapfile -t tests < <(ninja -C "build/$preset" -t targets all | sed -n 's/^\(\w*_test\): phony$/\1/p')
+  fi
+  cmake --build --preset "$preset" -j "$jobs" --target "${tests[@]}"
+  local pattern
+  pattern=$(IFS='|' && echo "^(${tests[*]})\$")
+  ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" -R "$pattern"
+}
+
+stage_asan() { sanitized asan; }
+stage_tsan() { sanitized tsan "${tsan_tests[@]}"; }
+
+stage_fuzz() {
+  local source name corpus
+  compgen -G 'fuzz/*_fuzz.cc' >/dev/null || { echo "no fuzz targets"; return; }
+  cmake --preset fuzz >/dev/null
+  for source in fuzz/*_fuzz.cc; do
+    name=$(basename "$source" .cc)
+    cmake --build --preset fuzz -j "$jobs" --target "$name"
+    corpus=build/fuzz/corpus/$name
+    mkdir -p "$corpus"
+    "build/fuzz/fuzz/$name" -max_total_time="$fuzz_seconds" -print_final_stats=1 \
+      -artifact_prefix="build/fuzz/$name-" "$corpus" $(find "fuzz/corpus/${name%_fuzz}" -maxdepth 0 2>/dev/null)
+  done
+}
+
+stages=("$@")
+[ ${#stages[@]} = 0 ] && stages=(setup checks build release asan tsan fuzz)
+summary=()
+for stage in "${stages[@]}"; do
+  echo "=== $stage"
+  begin=$SECONDS
+  "stage_$stage"
+  took=$((SECONDS - begin))
+  echo "=== $stage passed in $took s"
+  summary+=("$(printf '%-8s %5d s' "$stage" "$took")")
+done
+printf '%s\n' "all stages passed" "${summary[@]}"
