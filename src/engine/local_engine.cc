@@ -93,8 +93,9 @@ class LocalEngine::Impl {
       MutexLock lock(mutex_);
       if (phase_ == Phase::kServing) phase_ = Phase::kDraining;
       wake_.notify_one();
-      if (grace > Duration::zero()) {
-        stopped_.wait_for(mutex_, grace, [this] { return phase_ == Phase::kStopped; });
+      const auto deadline = std::chrono::steady_clock::now() + grace;
+      while (phase_ == Phase::kDraining && std::chrono::steady_clock::now() < deadline) {
+        stopped_.wait_until(mutex_, deadline);
       }
       if (phase_ != Phase::kStopped) phase_ = Phase::kCancelling;
     }
@@ -129,8 +130,7 @@ class LocalEngine::Impl {
   std::optional<std::deque<Command>> AwaitWork() EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
     if (core_.idle() && mailbox_.empty()) GoIdle();
-    wake_.wait(mutex_,
-               [this] { return !core_.idle() || !mailbox_.empty() || phase_ != Phase::kServing; });
+    while (core_.idle() && mailbox_.empty() && phase_ == Phase::kServing) wake_.wait(mutex_);
     if (phase_ == Phase::kCancelling) core_.CancelAll();
     if (phase_ != Phase::kServing && core_.idle() && mailbox_.empty()) {
       phase_ = Phase::kStopped;
