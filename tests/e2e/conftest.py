@@ -29,7 +29,6 @@ class Server:
             env={**os.environ, **(env or {})},
         )
         self.url = self._wait_for_url()
-        self.name = None
 
     def _wait_for_url(self):
         with selectors.DefaultSelector() as selector:
