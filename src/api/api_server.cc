@@ -28,7 +28,10 @@ class Server final : public ApiServer {
     AddServiceRoutes(service_, router_);
   }
 
-  ~Server() override { http_.reset(); }
+  ~Server() override {
+    http_.reset();
+    text_pool_.Stop();  // before the service that its work refers to
+  }
 
   Status Listen(HttpServerOptions options, Duration request_timeout) {
     options.on_answer = [this](int status) { CountAnswer(status); };

@@ -8,7 +8,7 @@ TextPool::TextPool(int threads, size_t max_waiting) : max_waiting_(max_waiting) 
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
 }
 
-TextPool::~TextPool() {
+void TextPool::Stop() {
   {
     MutexLock lock(mutex_);
     stop_ = true;
@@ -16,12 +16,13 @@ TextPool::~TextPool() {
   }
   wake_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 bool TextPool::Submit(std::function<void()> work) {
   {
     MutexLock lock(mutex_);
-    if (queue_.size() >= max_waiting_) return false;
+    if (stop_ || queue_.size() >= max_waiting_) return false;
     queue_.push_back(std::move(work));
   }
   wake_.notify_one();

@@ -15,8 +15,7 @@ namespace kvasir::api {
 class TextPool {
  public:
   TextPool(int threads, size_t max_waiting);
-  // Runs what has begun; drops what waits.
-  ~TextPool();
+  ~TextPool() { Stop(); }
   TextPool(const TextPool&) = delete;
   TextPool& operator=(const TextPool&) = delete;
 
@@ -24,6 +23,9 @@ class TextPool {
   bool Submit(std::function<void()> work);
 
   size_t waiting() const;
+
+  // Returns when what has begun is done; drops what waits and whatever comes later.
+  void Stop();
 
  private:
   void Loop();

@@ -9,14 +9,16 @@ namespace kvasir::api {
 namespace {
 
 constexpr size_t kMaxDepth = 64;
+constexpr size_t kMaxValues = 1 << 21;  // each takes some tens of bytes of memory
 // An ordered object finds a key by looking at all of them, so parsing costs members squared.
 constexpr uint64_t kMaxKeyComparisons = uint64_t{1} << 26;
 
 // One pass over the text, before anything is built: nesting and the cost of its objects. It looks
-// only at brackets, colons and strings; that the text is JSON is for the parser to say.
+// only at punctuation and strings; that the text is JSON is for the parser to say.
 Status CheckShape(std::string_view text) {
   std::vector<uint64_t> members;  // of each open bracket
   uint64_t comparisons = 0;
+  size_t values = 0;
   for (size_t i = 0; i < text.size(); ++i) {
     switch (text[i]) {
       case '"':
@@ -31,6 +33,10 @@ Status CheckShape(std::string_view text) {
               absl::StrCat("the JSON body nests deeper than ", kMaxDepth, " levels"));
         }
         members.push_back(0);
+        ++values;
+        break;
+      case ',':
+        ++values;
         break;
       case '}':
       case ']':
@@ -44,6 +50,10 @@ Status CheckShape(std::string_view text) {
         break;
       default:
         break;
+    }
+    if (values > kMaxValues) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the JSON body holds more than ", kMaxValues, " values"));
     }
   }
   return absl::OkStatus();

@@ -16,8 +16,8 @@ namespace kvasir::api {
 using Json = nlohmann::ordered_json;
 
 // Parses a request body: one JSON object in UTF-8. Refuses what would cost more than its size
-// (nesting deeper than 64, objects with thousands of members) and numbers outside double's range.
-// Of duplicate keys the last counts, as in the OpenAI API.
+// (nesting deeper than 64, millions of values, objects with thousands of members) and numbers
+// outside double's range. Of duplicate keys the last counts, as in the OpenAI API.
 StatusOr<Json> ParseJsonObject(std::string_view body);
 
 // Compact JSON. Bytes that are no UTF-8 become U+FFFD.

@@ -41,6 +41,12 @@ TEST(ParseJsonObject, BoundsTheCostOfObjects) {
   EXPECT_FALSE(ParseJsonObject(body).ok());
 }
 
+TEST(ParseJsonObject, BoundsTheNumberOfValues) {
+  std::string body = "{\"a\":[0";
+  for (int i = 0; i < 1 << 21; ++i) body += ",0";
+  EXPECT_FALSE(ParseJsonObject(body + "]}").ok());
+}
+
 TEST(FieldReader, KeepsTheFirstErrorAndNamesItsPath) {
   const Json json = Json::parse(R"({"n":"many","flag":3,"inner":{"x":1.5}})");
   FieldReader reader(json, "outer");

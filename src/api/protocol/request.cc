@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 1024;
 constexpr size_t kMaxPrompts = 1024;
+constexpr int64_t kMaxChoices = 2048;  // of one request: prompts times n
 constexpr int32_t kMaxTopLogprobs = 20;
 
 // Fields that would change the answer and that this server does not implement: refused by name
@@ -264,6 +265,10 @@ StatusOr<CompletionRequest> ParseCompletionRequest(const Json& body) {
   RefuseUnsupported(
       reader, {{"echo"}, {"suffix"}, {"prompt_embeds"}, {"best_of", request.options.sampling.n}});
   ReadPrompts(reader, &request);
+  const int64_t n = std::max(1, request.options.sampling.n);
+  if (static_cast<int64_t>(request.prompts.size()) * n > kMaxChoices) {
+    reader.Fail("n", fmt::format("makes more than {} choices of these prompts", kMaxChoices));
+  }
   KVASIR_RETURN_IF_ERROR(reader.status());
   return request;
 }

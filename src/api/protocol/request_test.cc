@@ -200,6 +200,17 @@ TEST(CompletionRequest, TakesEveryShapeOfPrompt) {
   EXPECT_EQ(Param(prompts("[[1],[\"x\"]]").status()), "prompt[1][0]");
 }
 
+TEST(CompletionRequest, BoundsItsChoices) {
+  std::string prompts = "[1]";
+  for (int i = 1; i < 100; ++i) prompts += ",[1]";
+  const auto parse = [&](int n) {
+    return ParseCompletionRequest(
+        *ParseJsonObject(absl::StrCat("{\"prompt\":[", prompts, "],\"n\":", n, "}")));
+  };
+  EXPECT_TRUE(parse(20).ok());
+  EXPECT_EQ(Param(parse(21).status()), "n");
+}
+
 TEST(CompletionRequest, ReadsItsOwnFields) {
   EXPECT_EQ(Completion(R"("logprobs":3)")->options.sampling.logprobs, 3);
   EXPECT_EQ(Completion(R"("logprobs":0)")->options.sampling.logprobs, 0);
