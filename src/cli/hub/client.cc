@@ -159,7 +159,7 @@ Status HubClient::Fetch(const HubReference& reference, const HubFile& file, cons
   for (int attempt = 1; attempt <= options_.attempts && !complete; ++attempt) {
     last = Transfer(url, file, part, progress, &complete);
     if (!last.ok() && !absl::IsUnavailable(last)) return last;
-    if (complete) break;
+    if (complete || attempt == options_.attempts) break;
     spdlog::debug("{}: {}", file.path, std::string(last.message()));
     std::this_thread::sleep_for(kRetryPause * attempt);
   }
