@@ -1,12 +1,15 @@
 # make serve: build, fetch the default model and serve it.   make test: everything that CI runs.
 ARGS ?=
 
-.PHONY: help setup build serve test bench lint fmt clean
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help setup build serve test test-quick bench lint fmt clean
 
 help:
 	@echo "make build    build/release/kvasir"
 	@echo "make serve    serve the default model on 127.0.0.1:8000 (ARGS='--port 9000 ...')"
 	@echo "make test     install what is missing, build, and run every test"
+	@echo "make test-quick  the same without sanitizers and fuzzing"
 	@echo "make bench    run the micro-benchmarks"
 	@echo "make lint     check layers and format"
 	@echo "make fmt      format the sources"
@@ -24,6 +27,9 @@ serve: build
 
 test:
 	@scripts/test.sh
+
+test-quick:
+	@scripts/test.sh setup checks build release
 
 bench: setup
 	@scripts/test.sh build
