@@ -36,7 +36,8 @@ sanitized() {
   local preset=$1 tests=("${@:2}")
   cmake --preset "$preset" >/dev/null
   if [ ${#tests[@]} = 0 ]; then
-    mapfile -t tests < <(ninja -C "build/$preset" -t targets all | sed -n 's/^\(\w*_test\): phony$/\1/p')
+    mapfile -t tests < <(ninja -C "build/$preset" -t targets all |
+      sed -n '/^cmake_/d; s/^\(\w*_test\): phony$/\1/p')
   fi
   cmake --build --preset "$preset" -j "$jobs" --target "${tests[@]}"
   local pattern
