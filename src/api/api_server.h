@@ -19,7 +19,7 @@ struct ApiOptions {
   std::vector<std::string> allowed_origins;             // CORS; none by default
   Duration request_timeout = std::chrono::minutes(10);  // of a generation
   int text_threads = 1;                                 // for inputs over 8 KB
-  size_t max_waiting_texts = 256;                       // more are answered 429
+  size_t max_waiting_texts = 64;                        // more are answered 429
   std::string version;                                  // what /version says
 };
 

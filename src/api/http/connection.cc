@@ -28,6 +28,7 @@ using boost::system::error_code;
 
 constexpr auto kUseTuple = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kReadBytes = 16 << 10;
+constexpr int64_t kSmallBody = 8 << 10;  // let in whatever others send; connections bound them
 constexpr Duration kLinger = std::chrono::seconds(1);
 
 TimePoint Now() { return SteadyClock().Now(); }
@@ -96,6 +97,11 @@ class Connection::ConnectionExchange final
 
   const HttpRequest& request() const override { return request_; }
 
+  void ReleaseBody() override {
+    std::string().swap(request_.body);
+    if (const auto c = Mine()) c->CountBody(0);
+  }
+
   void Post(std::function<void()> work) override {
     const std::shared_ptr<IoThread> io = io_.lock();
     if (io == nullptr) return;
@@ -163,7 +169,7 @@ class Connection::ConnectionExchange final
 
   const std::weak_ptr<Connection> connection_;
   const std::weak_ptr<IoThread> io_;
-  const HttpRequest request_;
+  HttpRequest request_;
   std::vector<std::pair<std::string, std::string>> extra_headers_;
   std::function<void()> on_gone_;
   bool gone_ = false;
@@ -186,6 +192,7 @@ Connection::Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState
 }
 
 Connection::~Connection() {
+  CountBody(0);
   server_->connections.fetch_sub(1);
   server_->options.on_connections(-1);
 }
@@ -266,6 +273,12 @@ asio::awaitable<Connection::Incoming> Connection::ReadRequest() {
       incoming.error = ParseErrorResponse(error, options);
       co_return incoming;
     }
+    CountBody(static_cast<int64_t>(parser.get().body().size()));
+    if (body_bytes_ > kSmallBody && server_->body_bytes > options.max_total_body_bytes) {
+      incoming.error = ErrorResponse(
+          absl::UnavailableError("the server holds too many large requests; try again later"));
+      co_return incoming;
+    }
     if (parser.is_done()) break;
     if (parser.is_header_done() && !std::exchange(continued, true) &&
         parser.get()[http::field::expect] == "100-continue") {
@@ -309,6 +322,11 @@ asio::awaitable<void> Connection::Serve() {
   io_->connections.erase(this);
 }
 
+void Connection::CountBody(int64_t bytes) {
+  server_->body_bytes.fetch_add(bytes - body_bytes_);
+  body_bytes_ = bytes;
+}
+
 void Connection::Dispatch() {
   const std::shared_ptr<ConnectionExchange> exchange = exchange_;
   exchange->Guard([&] { server_->handler(exchange); });
@@ -337,6 +355,8 @@ asio::awaitable<void> Connection::Answer(HttpRequest request) {
     Queue(ErrorResponse(
         absl::DeadlineExceededError("the request took longer than the server allows")));
   }
+  CountBody(0);
+  if (done_) exchange_ = nullptr;
 }
 
 // Gives the socket all that is queued. False when the client took none of it for too long, or has

@@ -31,6 +31,7 @@ struct ServerState {
   HttpServerOptions options;
   Handler handler;
   std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> body_bytes{0};
   std::atomic<bool> draining{false};
 };
 
@@ -72,6 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> Linger();
 
   void Dispatch();
+  void CountBody(int64_t bytes);
   void Queue(HttpResponse response);
   void QueueHead(const HttpResponse& head, std::optional<size_t> content_length);
   void QueuePiece(std::string_view piece);
@@ -86,7 +88,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Wakeup space_;  // of Pump
   boost::asio::steady_timer write_timer_;
 
-  std::string inbox_;  // read, not yet parsed
+  std::string inbox_;       // read, not yet parsed
+  int64_t body_bytes_ = 0;  // of this connection's request, as counted in ServerState
   bool peer_closed_ = false;
   bool discard_ = false;  // what still comes is not read as a request
   bool dead_ = false;     // the socket is closed

@@ -18,6 +18,9 @@ class Exchange {
 
   virtual const HttpRequest& request() const = 0;
 
+  // Frees the request's body, once it has been read: it counts against the server's budget.
+  virtual void ReleaseBody() = 0;
+
   // Runs `work` on the executor; drops it when the server has stopped.
   virtual void Post(std::function<void()> work) = 0;
 

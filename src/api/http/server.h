@@ -20,10 +20,11 @@ struct HttpServerOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 8000;  // 0: any free one
   int threads = 2;
-  int64_t max_connections = 1024;      // more are answered 503
-  size_t max_header_bytes = 32 << 10;  // more: 431
-  size_t max_body_bytes = 16 << 20;    // more: 413
-  size_t max_pending_bytes = 1 << 20;  // of one streamed answer, not yet taken by its client
+  int64_t max_connections = 1024;            // more are answered 503
+  size_t max_header_bytes = 32 << 10;        // more: 431
+  size_t max_body_bytes = 16 << 20;          // more: 413
+  int64_t max_total_body_bytes = 256 << 20;  // of all requests together, until released; more: 503
+  size_t max_pending_bytes = 1 << 20;        // of one streamed answer, not yet taken by its client
   Duration idle_timeout = std::chrono::seconds(75);   // between requests
   Duration read_timeout = std::chrono::seconds(60);   // first to last byte of a request; then 408
   Duration write_timeout = std::chrono::seconds(30);  // without the client taking a byte

@@ -163,6 +163,23 @@ TEST_F(HttpServerTest, BoundsConnections) {
   EXPECT_EQ(refused.json()["error"]["code"], "service_unavailable");
 }
 
+TEST_F(HttpServerTest, BoundsTheBodiesOfAllRequestsTogether) {
+  options_.max_total_body_bytes = 15000;
+  Start();
+  HttpConnection first(server_->port());
+  first.Send("POST /a HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + std::string(8999, 'x'));
+  Reply second;
+  // The first body may not have arrived yet.
+  for (int i = 0; i < 1000 && second.status != 503; ++i) {
+    second = Call(server_->port(), "POST", "/b", std::string(9000, 'x'));
+  }
+  EXPECT_EQ(second.status, 503);
+  EXPECT_EQ(Call(server_->port(), "POST", "/small", "x").status, 200);
+  first.Send("x");
+  EXPECT_EQ(first.ReadReply().status, 200);
+  EXPECT_EQ(Call(server_->port(), "POST", "/c", std::string(9000, 'x')).status, 200);
+}
+
 TEST_F(HttpServerTest, NamesAnAddressInUse) {
   Start();
   options_.port = server_->port();

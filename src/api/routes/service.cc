@@ -24,6 +24,7 @@ StatusOr<Continuation> Guarded(const std::function<StatusOr<Continuation>()>& wo
 }
 
 void Continue(const std::shared_ptr<Exchange>& exchange, const StatusOr<Continuation>& prepared) {
+  exchange->ReleaseBody();
   if (!prepared.ok()) return exchange->Respond(ErrorResponse(prepared.status()));
   (*prepared)();
 }
