@@ -137,7 +137,8 @@ fn write_json_string(text: &str, ensure_ascii: bool, out: &mut String) {
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
             c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c if ensure_ascii && !c.is_ascii() => {
+            // Private-use characters stand for text that the caller puts back.
+            c if ensure_ascii && !c.is_ascii() && (c as u32) < 0xF0000 => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     out.push_str(&format!("\\u{unit:04x}"));

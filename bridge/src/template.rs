@@ -1,7 +1,7 @@
 //! Chat templates as Hugging Face renders them: Jinja with `trim_blocks` and `lstrip_blocks`,
 //! Python's methods and formatting, and the functions and tags that its library adds.
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{from_args, Kwargs, Serde, Value, ValueKind};
+use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State};
 
 use crate::python;
@@ -86,8 +86,12 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
 }
 
 /// `json.dumps`, with Hugging Face's default of leaving non-ASCII as it is.
-fn to_json(state: &State, value: &Value, args: &[Value]) -> Result<String, Error> {
-    let (positional, kwargs): (&[Value], Kwargs) = from_args(args)?;
+fn to_json(
+    state: &State,
+    value: &Value,
+    positional: &[Value],
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let argument = |index: usize, name: &str| -> Result<Option<Value>, Error> {
         match positional.get(index) {
             Some(value) => Ok(Some(value.clone())),

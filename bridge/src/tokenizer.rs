@@ -1,10 +1,11 @@
-//! A Hugging Face tokenizer in two readings: one that turns the text of control tokens into their
-//! ids, and one to which that text is ordinary. They share one model.
+//! A Hugging Face tokenizer in several readings that share one model: whether the text of control
+//! tokens becomes their ids or is ordinary, and whether a text begins here or goes on.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value as Json;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{Vocab, BPE};
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
@@ -95,6 +96,8 @@ pub struct Piece<'a> {
 pub struct Tokenizer {
     with_special: Impl,
     plain: Impl,
+    /// As `plain`, for text that does not stand at the beginning.
+    plain_inside: Impl,
     prompt_prefix: Vec<u32>,
 }
 
@@ -136,7 +139,9 @@ impl Tokenizer {
         with_special.with_post_processor(None::<PostProcessorWrapper>);
         let mut plain = with_special.clone();
         plain.set_encode_special_tokens(true);
-        let tokenizer = Tokenizer { with_special, plain, prompt_prefix };
+        let mut plain_inside = plain.clone();
+        plain_inside.with_pre_tokenizer(pre_tokenizer_inside(&plain)?);
+        let tokenizer = Tokenizer { with_special, plain, plain_inside, prompt_prefix };
         let mut largest = 0;
         tokenizer.for_each_token(|id, _, _| largest = largest.max(id));
         if largest > MAX_TOKEN_ID {
@@ -154,6 +159,10 @@ impl Tokenizer {
     /// Control tokens are looked for in the pieces that are not literal; the text between two of
     /// them is tokenized as one.
     pub fn encode_pieces(&self, pieces: &[Piece]) -> Result<Vec<u32>, String> {
+        if pieces.iter().all(|piece| !piece.literal) {
+            let text: String = pieces.iter().map(|piece| piece.text).collect();
+            return self.encode(&text, true);
+        }
         let mut ids = Vec::new();
         let mut run = String::new();
         for piece in pieces {
@@ -165,15 +174,22 @@ impl Tokenizer {
                 match special {
                     None => run.push_str(&text),
                     Some(id) => {
-                        ids.extend(self.encode(&run, false)?);
+                        self.encode_run(&run, &mut ids)?;
                         run.clear();
                         ids.push(id);
                     }
                 }
             }
         }
-        ids.extend(self.encode(&run, false)?);
+        self.encode_run(&run, &mut ids)?;
         Ok(ids)
+    }
+
+    fn encode_run(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        let reading = if ids.is_empty() { &self.plain } else { &self.plain_inside };
+        let encoding = reading.encode_fast(text, false).map_err(text_of)?;
+        ids.extend(encoding.get_ids());
+        Ok(())
     }
 
     fn split_at_control_tokens(&self, text: &str) -> Vec<(String, Option<u32>)> {
@@ -218,6 +234,25 @@ impl Tokenizer {
     pub fn prompt_prefix(&self) -> &[u32] {
         &self.prompt_prefix
     }
+}
+
+/// Some pre-tokenizers put a space before the first word of a text only.
+fn pre_tokenizer_inside(tokenizer: &Impl) -> Result<Option<PreTokenizerWrapper>, String> {
+    fn never_prepend(json: &mut Json) {
+        match json {
+            Json::Object(map) => {
+                if map.get("prepend_scheme").is_some_and(|scheme| scheme == "first") {
+                    map.insert("prepend_scheme".to_string(), "never".into());
+                }
+                map.values_mut().for_each(never_prepend);
+            }
+            Json::Array(items) => items.iter_mut().for_each(never_prepend),
+            _ => {}
+        }
+    }
+    let mut json = serde_json::to_value(tokenizer.get_pre_tokenizer()).map_err(text_of)?;
+    never_prepend(&mut json);
+    serde_json::from_value(json).map_err(text_of)
 }
 
 struct NoNormalizer;

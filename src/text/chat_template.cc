@@ -36,6 +36,19 @@ struct Dialect {
   bool knows_null_content = true;  // a tool call without content
 };
 
+// An ordered object looks for each new key among those it has, so a hostile one costs the square of
+// its keys. No tool takes so many arguments.
+std::optional<ordered_json> ParseObject(const std::string& text) {
+  constexpr int kMaxKeys = 4096;
+  int keys = 0;
+  const auto keep = [&keys](int, ordered_json::parse_event_t event, ordered_json&) {
+    return event != ordered_json::parse_event_t::key || ++keys <= kMaxKeys;
+  };
+  ordered_json parsed = ordered_json::parse(text, keep, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || keys > kMaxKeys) return {};
+  return parsed;
+}
+
 // {"arguments": "{\"a\": 1}"} -> {"arguments": {"a": 1}}
 void ParseArguments(ordered_json& tool_call) {
   if (!tool_call.is_object() || !tool_call.contains("function")) return;
@@ -43,9 +56,9 @@ void ParseArguments(ordered_json& tool_call) {
   if (!function.is_object() || !function.contains("arguments")) return;
   ordered_json& arguments = function["arguments"];
   if (!arguments.is_string()) return;
-  ordered_json parsed = ordered_json::parse(arguments.get_ref<const std::string&>(), nullptr,
-                                            /*allow_exceptions=*/false);
-  if (parsed.is_object()) arguments = std::move(parsed);
+  if (auto parsed = ParseObject(arguments.get_ref<const std::string&>())) {
+    arguments = std::move(*parsed);
+  }
 }
 
 // Only when every part is text.
@@ -112,9 +125,8 @@ Status CheckShape(const ChatInput& input) {
   return absl::OkStatus();
 }
 
-// The template's variables, but for those that no user's string is in.
+// The variables that users' strings are in.
 StatusOr<ordered_json> JinjaTemplate::Variables(const ChatInput& input) const {
-  KVASIR_RETURN_IF_ERROR(CheckShape(input));
   ordered_json variables = {
       {"messages", input.messages}, {"tools", input.tools}, {"documents", nullptr}};
   for (ordered_json& message : variables["messages"]) AdaptMessage(dialect_, message);
@@ -143,8 +155,14 @@ StatusOr<std::string> JinjaTemplate::RenderText(const ordered_json& variables,
 }
 
 StatusOr<RenderedChat> JinjaTemplate::Render(const ChatInput& input) const {
-  KVASIR_ASSIGN_OR_RETURN(ordered_json variables, Variables(input));
+  KVASIR_RETURN_IF_ERROR(CheckShape(input));
   UserTextMarker marker(controls_, source_);
+  // Checked before anything copies it, which takes a stack as deep as the nesting.
+  KVASIR_RETURN_IF_ERROR(marker.NoteUsed("messages", input.messages));
+  KVASIR_RETURN_IF_ERROR(marker.NoteUsed("tools", input.tools));
+  KVASIR_RETURN_IF_ERROR(marker.NoteUsed("chat_template_kwargs", input.template_kwargs));
+  KVASIR_ASSIGN_OR_RETURN(ordered_json variables, Variables(input));
+  // Again: the arguments of tool calls were unpacked.
   for (const auto& [name, value] : variables.items()) {
     KVASIR_RETURN_IF_ERROR(marker.NoteUsed(name, value));
   }

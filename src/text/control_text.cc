@@ -4,13 +4,30 @@
 
 namespace kvasir::text {
 
+namespace {
+
+// Whether one of the sorted `texts` begins with `beginning` and goes on.
+bool AnyGoesOnFrom(const std::vector<std::string>& texts, std::string_view beginning) {
+  // Strings that begin so follow each other, the shortest first.
+  const auto it = std::upper_bound(texts.begin(), texts.end(), beginning);
+  return it != texts.end() && it->starts_with(beginning);
+}
+
+std::string Reversed(std::string_view text) { return {text.rbegin(), text.rend()}; }
+
+}  // namespace
+
 ControlTexts::ControlTexts(std::vector<std::string> texts) : texts_(std::move(texts)) {
   std::erase_if(texts_, [](const std::string& text) { return text.empty(); });
   std::sort(texts_.begin(), texts_.end());
   for (const std::string& text : texts_) {
     if (first_bytes_.find(text.front()) == std::string::npos) first_bytes_ += text.front();
     longest_ = std::max(longest_, text.size());
+    joined_ += text;
+    joined_ += '\xFF';
+    reversed_.push_back(Reversed(text));
   }
+  std::sort(reversed_.begin(), reversed_.end());
 }
 
 // Narrows the sorted texts byte by byte to those that begin as `text` does. Of these the shortest
@@ -37,29 +54,22 @@ size_t ControlTexts::LongestAt(std::string_view text) const {
 
 size_t ControlTexts::BeginningThatEndsOne(std::string_view text) const {
   for (size_t size = std::min(text.size() + 1, longest_); size-- > 1;) {
-    const std::string_view beginning = text.substr(0, size);
-    for (const std::string& control : texts_) {
-      if (control.size() > size && control.ends_with(beginning)) return size;
-    }
+    if (AnyGoesOnFrom(reversed_, Reversed(text.substr(0, size)))) return size;
   }
   return 0;
 }
 
 size_t ControlTexts::EndThatBeginsOne(std::string_view text) const {
   for (size_t size = std::min(text.size() + 1, longest_); size-- > 1;) {
-    const std::string_view end = text.substr(text.size() - size);
-    for (const std::string& control : texts_) {
-      if (control.size() > size && control.starts_with(end)) return size;
-    }
+    if (AnyGoesOnFrom(texts_, text.substr(text.size() - size))) return size;
   }
   return 0;
 }
 
 bool ControlTexts::InsideOne(std::string_view text) const {
   if (text.empty() || text.size() >= longest_) return false;
-  return std::any_of(texts_.begin(), texts_.end(), [text](const std::string& control) {
-    return control.size() > text.size() && control.find(text) != std::string::npos;
-  });
+  return joined_.find(text) != std::string::npos &&
+         !std::binary_search(texts_.begin(), texts_.end(), text);
 }
 
 std::vector<ControlTexts::Range> ControlTexts::Find(std::string_view text, bool whole_only) const {

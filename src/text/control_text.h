@@ -27,8 +27,10 @@ class ControlTexts {
   size_t EndThatBeginsOne(std::string_view text) const;
   bool InsideOne(std::string_view text) const;
 
-  std::vector<std::string> texts_;  // sorted
-  std::string first_bytes_;         // of the texts, each once
+  std::vector<std::string> texts_;     // sorted
+  std::vector<std::string> reversed_;  // each written backwards, sorted
+  std::string joined_;                 // with a byte between them that is in no UTF-8
+  std::string first_bytes_;            // of the texts, each once
   size_t longest_ = 0;
 };
 
