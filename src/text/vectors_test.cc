@@ -15,9 +15,12 @@ using nlohmann::ordered_json;
 using testing::GgufFile;
 namespace fs = std::filesystem;
 
+constexpr char kQwenFile[] = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+
 struct GoldenModel {
   const char* name;
   const char* variable;  // of the environment: the path of the model's GGUF file
+  const char* file;      // its name in the cache folder
 };
 
 void PrintTo(const GoldenModel& model, std::ostream* out) { *out << model.name; }
@@ -25,8 +28,10 @@ void PrintTo(const GoldenModel& model, std::ostream* out) { *out << model.name; 
 class GoldenTest : public ::testing::TestWithParam<GoldenModel> {
  protected:
   void SetUp() override {
-    const fs::path model = testing::ModelFile(GetParam().variable);
-    if (model.empty()) GTEST_SKIP() << GetParam().variable << " names no model file";
+    const fs::path model = testing::ModelFile(GetParam().variable, GetParam().file);
+    if (model.empty()) {
+      GTEST_SKIP() << GetParam().variable << " names no model file, and the cache has none";
+    }
     golden_ = testing::TestData() / "golden" / GetParam().name;
     if (!fs::exists(golden_)) golden_ = testing::SharedData() / "golden" / GetParam().name;
     if (!fs::exists(golden_)) GTEST_SKIP() << "no golden values at " << golden_;
@@ -80,8 +85,9 @@ TEST_P(GoldenTest, RendersChatsAsTheModelsOwnTemplate) {
 
 INSTANTIATE_TEST_SUITE_P(
     Models, GoldenTest,
-    ::testing::Values(GoldenModel{"smollm2-135m-instruct", "KVASIR_SMOLLM2_GGUF"},
-                      GoldenModel{"qwen2.5-coder-0.5b-instruct", "KVASIR_QWEN_GGUF"}),
+    ::testing::Values(GoldenModel{"smollm2-135m-instruct", "KVASIR_SMOLLM2_GGUF",
+                                  "SmolLM2-135M-Instruct.Q4_1.gguf"},
+                      GoldenModel{"qwen2.5-coder-0.5b-instruct", "KVASIR_QWEN_GGUF", kQwenFile}),
     [](const auto& info) { return info.index == 0 ? "SmolLM2" : "Qwen"; });
 
 // Texts between separator lines, and a line of ids for each.
@@ -152,7 +158,7 @@ TEST(LlamaCppVectorsTest, EveryVocabularyOfASupportedTypeTokenizesAsTheReference
 
 // The vectors of Qwen 2 come without a vocabulary, but Qwen 2.5's has the same words.
 TEST(LlamaCppVectorsTest, QwenModel) {
-  const fs::path model = testing::ModelFile("KVASIR_QWEN_GGUF");
+  const fs::path model = testing::ModelFile("KVASIR_QWEN_GGUF", kQwenFile);
   const fs::path vectors =
       testing::SharedData() / "tokenizers" / "llama.cpp-vocab" / "ggml-vocab-qwen2.gguf";
   if (model.empty() || !fs::exists(vectors.string() + ".inp")) GTEST_SKIP();

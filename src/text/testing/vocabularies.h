@@ -171,10 +171,21 @@ inline std::filesystem::path SharedData() {
   return TestData().parent_path().parent_path().parent_path() / "shared";
 }
 
-// A model file that an environment variable names; empty when it is not set.
-inline std::filesystem::path ModelFile(const char* variable) {
-  const char* path = std::getenv(variable);
-  return path == nullptr ? "" : path;
+// A model file: the one that an environment variable names, else `name` in the cache folder, where
+// `kvasir pull` and scripts/fetch_default_model.sh put models. Empty when there is none.
+inline std::filesystem::path ModelFile(const char* variable, const char* name) {
+  const auto from_environment = [](const char* key) {
+    const char* value = std::getenv(key);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  if (const auto path = from_environment(variable); !path.empty()) return path;
+  std::filesystem::path cache = from_environment("KVASIR_CACHE");
+  if (cache.empty()) {
+    const std::filesystem::path base = from_environment("XDG_CACHE_HOME");
+    cache = (base.empty() ? from_environment("HOME") / ".cache" : base) / "kvasir";
+  }
+  const std::filesystem::path path = cache / "models" / name;
+  return std::filesystem::exists(path) ? path : "";
 }
 
 }  // namespace kvasir::text::testing
