@@ -1,0 +1,224 @@
+#include "compile/passes.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+namespace kvasir::compile {
+namespace {
+
+using graph::Graph;
+using graph::Node;
+using graph::Op;
+using graph::Operand;
+using graph::ValueId;
+using graph::ValueType;
+
+// Index of the node that makes a value.
+std::vector<int> Producers(const Graph& graph) {
+  std::vector<int> out(graph.values.size(), -1);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (ValueId v : graph.nodes[i].outputs) out[v] = static_cast<int>(i);
+  }
+  return out;
+}
+
+// How many operands read a value; the result counts as read.
+std::vector<int> Uses(const Graph& graph) {
+  std::vector<int> out(graph.values.size(), 0);
+  for (const Node& node : graph.nodes) {
+    for (const Operand& in : node.inputs) ++out[in.value];
+  }
+  if (graph.logits >= 0) ++out[graph.logits];
+  return out;
+}
+
+void EraseMarked(Graph& graph, const std::vector<bool>& dead) {
+  size_t kept = 0;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (dead[i]) continue;
+    if (kept != i) graph.nodes[kept] = std::move(graph.nodes[i]);
+    ++kept;
+  }
+  graph.nodes.resize(kept);
+}
+
+// Rewrites every read of `from` into a read of `to` + the same column.
+void ReplaceReads(Graph& graph, ValueId from, const Operand& to) {
+  for (Node& node : graph.nodes) {
+    for (Operand& in : node.inputs) {
+      if (in.value == from) in = {to.value, to.column + in.column, in.width};
+    }
+  }
+}
+
+bool IsPlainMatmul(const Node& node) { return node.op == Op::kMatmul && !node.residual; }
+
+}  // namespace
+
+void FuseRopeKvWrite(Graph& graph) {
+  const std::vector<int> producers = Producers(graph);
+  const std::vector<int> uses = Uses(graph);
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (graph.nodes[i].op != Op::kKvWrite) continue;
+    const int layer = graph.nodes[i].layer;
+    const auto attention = std::find_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& n) {
+      return n.op == Op::kAttention && n.layer == layer;
+    });
+    if (attention == graph.nodes.end()) continue;
+    const ValueId q = attention->inputs[0].value;
+    const int scale = producers[q];
+    const int k_rope = producers[graph.nodes[i].inputs[0].value];
+    if (graph.nodes[scale].op != Op::kScale || graph.nodes[k_rope].op != Op::kRope) continue;
+    const int q_rope = producers[graph.nodes[scale].inputs[0].value];
+    if (graph.nodes[q_rope].op != Op::kRope || uses[q] != 1) continue;
+    Node fused{.op = Op::kRopeKvWrite};
+    fused.inputs = {graph.nodes[q_rope].inputs[0], graph.nodes[k_rope].inputs[0],
+                    graph.nodes[i].inputs[1]};
+    fused.outputs = {q};
+    fused.layer = layer;
+    fused.scale = graph.nodes[scale].scale;
+    dead[scale] = dead[k_rope] = dead[q_rope] = true;
+    graph.nodes[i] = std::move(fused);
+  }
+  EraseMarked(graph, dead);
+}
+
+void FuseSharedInput(Graph& graph,
+                     const std::function<bool(const std::string&, const std::string&)>& stackable) {
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (dead[i] || !IsPlainMatmul(graph.nodes[i])) continue;
+    for (size_t j = i + 1; j < graph.nodes.size(); ++j) {
+      Node& first = graph.nodes[i];
+      Node& other = graph.nodes[j];
+      if (dead[j] || !IsPlainMatmul(other) || other.inputs != first.inputs ||
+          !stackable(first.weights[0], other.weights[0])) {
+        continue;
+      }
+      const ValueId out = first.outputs[0];
+      const ValueId old = other.outputs[0];
+      const Operand slice{out, graph.values[out].width, graph.values[old].width};
+      graph.values[out].width += slice.width;
+      graph.values[out].name += "+" + graph.values[old].name;
+      first.weights.insert(first.weights.end(), other.weights.begin(), other.weights.end());
+      first.biases.insert(first.biases.end(), other.biases.begin(), other.biases.end());
+      ReplaceReads(graph, old, slice);
+      dead[j] = true;
+    }
+  }
+  EraseMarked(graph, dead);
+}
+
+void FuseSwiGlu(Graph& graph) {
+  const std::vector<int> producers = Producers(graph);
+  const std::vector<int> uses = Uses(graph);
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (Node& node : graph.nodes) {
+    if (node.op != Op::kMul) continue;
+    const int silu = producers[node.inputs[0].value];
+    if (graph.nodes[silu].op != Op::kSilu || uses[node.inputs[0].value] != 1) continue;
+    node.op = Op::kSwiGlu;
+    node.inputs[0] = graph.nodes[silu].inputs[0];
+    dead[silu] = true;
+  }
+  EraseMarked(graph, dead);
+}
+
+void FuseResidual(Graph& graph) {
+  const std::vector<int> producers = Producers(graph);
+  const std::vector<int> uses = Uses(graph);
+  std::vector<int> last_read(graph.values.size(), -1);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (const Operand& in : graph.nodes[i].inputs) last_read[in.value] = static_cast<int>(i);
+  }
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    Node& add = graph.nodes[i];
+    if (add.op != Op::kAdd) continue;
+    const Operand x = add.inputs[0];
+    const ValueId product = add.inputs[1].value;
+    const int matmul = producers[product];
+    const bool whole = x == graph.Whole(x.value) && add.inputs[1] == graph.Whole(product);
+    if (!whole || !IsPlainMatmul(graph.nodes[matmul]) || uses[product] != 1 ||
+        last_read[x.value] != static_cast<int>(i)) {
+      continue;
+    }
+    Node fused = std::move(graph.nodes[matmul]);
+    fused.inputs.push_back(x);
+    fused.residual = true;
+    fused.outputs = add.outputs;
+    graph.nodes[i] = std::move(fused);
+    dead[matmul] = true;
+  }
+  EraseMarked(graph, dead);
+}
+
+void InsertQuantize(Graph& graph,
+                    const std::function<ValueType(const std::string&)>& activation_type) {
+  struct Made {
+    Operand from;
+    ValueType type;
+    Operand to;
+  };
+  std::vector<Made> made;
+  std::vector<Node> nodes;
+  for (Node& node : graph.nodes) {
+    const ValueType type =
+        node.op == Op::kMatmul ? activation_type(node.weights[0]) : ValueType::kFloat;
+    if (type != ValueType::kFloat) {
+      const Operand from = node.inputs[0];
+      auto it = std::find_if(made.begin(), made.end(), [&](const Made& m) {
+        return m.from == from && m.type == type;
+      });
+      if (it == made.end()) {
+        const graph::Value& source = graph.values[from.value];
+        const ValueId out = graph.AddValue(source.name + ".q", from.width, source.rows);
+        graph.values[out].type = type;
+        nodes.push_back({.op = Op::kQuantize, .inputs = {from}, .outputs = {out}});
+        made.push_back({from, type, graph.Whole(out)});
+        it = made.end() - 1;
+      }
+      node.inputs[0] = it->to;
+    }
+    nodes.push_back(std::move(node));
+  }
+  graph.nodes = std::move(nodes);
+}
+
+void FuseQuantize(Graph& graph) {
+  const std::vector<int> producers = Producers(graph);
+  const std::vector<int> uses = Uses(graph);
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& quantize = graph.nodes[i];
+    if (quantize.op != Op::kQuantize) continue;
+    const Operand in = quantize.inputs[0];
+    Node& producer = graph.nodes[producers[in.value]];
+    const bool fusable = producer.op == Op::kRmsNorm || producer.op == Op::kSwiGlu;
+    if (!fusable || uses[in.value] != 1 || in != graph.Whole(in.value)) continue;
+    producer.outputs = quantize.outputs;
+    dead[i] = true;
+  }
+  EraseMarked(graph, dead);
+}
+
+void RemoveDeadNodes(Graph& graph) {
+  bool changed = true;
+  while (changed) {
+    changed = false;
+    const std::vector<int> uses = Uses(graph);
+    std::vector<bool> dead(graph.nodes.size(), false);
+    for (size_t i = 0; i < graph.nodes.size(); ++i) {
+      const Node& node = graph.nodes[i];
+      const bool has_effect = node.op == Op::kKvWrite || node.op == Op::kRopeKvWrite;
+      if (has_effect || uses[node.outputs[0]] != 0) continue;
+      dead[i] = true;
+      changed = true;
+    }
+    EraseMarked(graph, dead);
+  }
+}
+
+}  // namespace kvasir::compile

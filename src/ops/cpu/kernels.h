@@ -1,0 +1,106 @@
+// The table of CPU kernels, one per instruction-set family. All are pure functions of their
+// arguments, safe to call from any thread on disjoint outputs.
+//
+// Every family does the same float operations in the same order and is exact in integers, so that
+// all give the same bits; the one exception is `kBf16Pairs` (AVX-512 BF16), whose instruction
+// rounds in its own way. Each output depends on its own row of activations alone, whatever else is
+// in the batch.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/panel_format.h"
+
+namespace kvasir::ops {
+
+// Activations rounded to int8 with one scale per row and group of 32 columns. Row r starts at
+// q + r * cols, scale + r * cols / 32 and so on.
+struct QuantizedRows {
+  int64_t cols = 0;
+  int8_t* q = nullptr;          // in [-127, 127]
+  float* scale = nullptr;       // [cols / 32]: value = q * scale
+  float* sum = nullptr;         // [cols / 32]: scale * sum of q over the group
+  float* half_sum = nullptr;    // [cols / 16]: the same over 16 columns
+  int32_t* integer_sum = nullptr;  // [cols / 32]: sum of q
+
+  // Bytes that `rows` rows of `cols` columns take.
+  static int64_t Bytes(int64_t rows, int64_t cols);
+  // Lays a view over that many bytes, aligned to 64.
+  static QuantizedRows At(uint8_t* base, int64_t rows, int64_t cols);
+};
+
+// out[m][n] (+)= sum over k of x[m][k] * w[n][k] (+ bias[n]) for m in [row_begin, row_end) and the
+// 16-row panels [panel_begin, panel_end) of the weights.
+struct MatmulArgs {
+  PanelView weights;
+  int64_t panel_begin = 0;
+  int64_t panel_end = 0;
+  int64_t row_begin = 0;
+  int64_t row_end = 0;
+  QuantizedRows quantized;            // for quantised weights
+  const float* floats = nullptr;      // [m][cols] for F32, F16 and BF16 weights
+  const uint16_t* bf16 = nullptr;     // [m][cols] for BF16 pairs
+  const float* bias = nullptr;        // [n] or null
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  bool accumulate = false;  // add to what `out` holds: the residual stream
+};
+
+// KV positions are walked in tiles of 64, grouped into super-tiles of 256 that are computed each
+// on its own and merged in order (Dao et al., FlashAttention; Flash-Decoding for the merge).
+inline constexpr int32_t kKvUnit = 16;
+inline constexpr int32_t kKvTile = 64;
+inline constexpr int32_t kKvSuperTile = 256;
+
+// One super-tile of one KV head for some query rows. K units are [head_dim][16], V units
+// [16][head_dim], both BF16 or F32; units past the last position of any row may be null.
+struct AttendArgs {
+  const uint8_t* k[kKvSuperTile / kKvUnit] = {};
+  const uint8_t* v[kKvSuperTile / kKvUnit] = {};
+  int32_t base = 0;  // absolute position of the super-tile
+  int32_t head_dim = 0;
+  bool kv_f32 = false;
+  int32_t rows = 0;
+  const float* const* q = nullptr;    // [rows] -> [head_dim], already scaled
+  const int32_t* first = nullptr;     // [rows] first position that the row sees
+  const int32_t* last = nullptr;      // [rows] last position that the row sees
+  // The state of each row, written whole: maximum, sum of exponentials, weighted values.
+  float* maximum = nullptr;  // [rows], -infinity where the row sees nothing here
+  float* sum = nullptr;      // [rows]
+  float* values = nullptr;   // [rows][head_dim]
+  float* scratch = nullptr;  // AttendScratch(head_dim) floats
+};
+int64_t AttendScratch(int32_t head_dim);
+
+// Merges a super-tile's state into a row's running state; an empty one changes nothing.
+struct MergeArgs {
+  int32_t head_dim = 0;
+  float maximum = 0;
+  float sum = 0;
+  const float* values = nullptr;
+  float* into_maximum = nullptr;
+  float* into_sum = nullptr;
+  float* into_values = nullptr;
+};
+
+struct CpuKernels {
+  const char* name;
+  bool bf16_pairs;  // has matmul for PanelFormat::kBf16Pairs
+  void (*matmul)(const MatmulArgs& args);
+  // Rounds row `row` of x, [cols], into `out`.
+  void (*quantize)(const float* x, int64_t row, const QuantizedRows& out);
+  void (*round_bf16)(const float* x, int64_t cols, uint16_t* out);
+  // out = x / sqrt(mean(x^2) + eps) * weight
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t cols, float* out);
+  // out = gate / (1 + exp(-gate)) * up
+  void (*swiglu)(const float* gate, const float* up, int64_t cols, float* out);
+  void (*attend)(const AttendArgs& args);
+  void (*merge)(const MergeArgs& args);
+};
+
+// The single families; null where this build has none.
+const CpuKernels* ScalarKernels();
+const CpuKernels* Avx2Kernels();
+const CpuKernels* Avx512Kernels();
+
+}  // namespace kvasir::ops

@@ -1,0 +1,95 @@
+// The compiled model as data: packed weights, the nodes to run and where their values lie in one
+// arena. Made by compile/, executed by runtime/.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "graph/graph.h"
+#include "ops/cpu/kernels.h"
+#include "ops/packing.h"
+
+namespace kvasir::plan {
+
+// Where a token's K and V of one layer lie inside a block. A block is contiguous over its layers:
+// [layer][KV head]{K: [block_size / 16][head_dim][16], V: [block_size][head_dim]}, padded to 4 KiB,
+// so that a block moves as one extent and a layer as one slice.
+struct KvLayout {
+  int32_t block_size = 16;  // tokens, a multiple of 16
+  int32_t layers = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  DType dtype = DType::kBf16;  // or kF32
+
+  int64_t element_bytes() const { return Info(dtype).block_bytes; }
+  int64_t k_bytes() const { return int64_t{block_size} * head_dim * element_bytes(); }
+  int64_t head_bytes() const { return 2 * k_bytes(); }
+  int64_t layer_bytes() const { return kv_heads * head_bytes(); }
+  int64_t block_bytes() const { return (layers * layer_bytes() + 4095) / 4096 * 4096; }
+};
+
+struct PlanValue {
+  std::string name;
+  graph::Rows rows = graph::Rows::kTokens;
+  graph::ValueType type = graph::ValueType::kFloat;
+  int32_t width = 0;
+  int64_t offset = 0;  // into the arena; the logits have none
+};
+
+struct PlanNode {
+  graph::Op op;
+  std::vector<graph::Operand> inputs;
+  graph::ValueId output = -1;  // -1: none
+  int32_t matrix = -1;         // index into matrices
+  int32_t vector = -1;         // norm weight, index into vectors
+  int32_t bias = -1;           // index into vectors
+  int32_t layer = -1;
+  float scale = 1.0f;
+  bool residual = false;  // the output lies where the residual operand does
+};
+
+struct EmbeddingTable {
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const uint8_t* data = nullptr;  // stored rows, in the mapped checkpoint
+};
+
+struct Plan {
+  // Shape.
+  int32_t hidden = 0;
+  int32_t heads = 0;
+  int32_t vocab = 0;
+  float rms_eps = 0;
+  int32_t window = 0;  // positions that a query sees; 0: all
+  int32_t max_model_len = 0;
+  int32_t max_batch_tokens = 0;
+  int32_t max_logit_rows = 0;
+  KvLayout kv;
+
+  std::vector<PlanValue> values;
+  std::vector<PlanNode> nodes;
+  graph::ValueId logits = -1;
+  int64_t arena_bytes = 0;
+
+  std::vector<ops::PackedMatrix> matrices;
+  std::vector<std::vector<float>> vectors;
+  EmbeddingTable embedding;
+  // [max_model_len][head_dim / 2] each.
+  std::vector<float> cosines;
+  std::vector<float> sines;
+
+  const ops::CpuKernels* kernels = nullptr;
+  // Identifies everything that decides a bit of the result besides the weights.
+  std::string numerics_id;
+  // Keeps alive what `embedding` points into.
+  std::shared_ptr<const void> source;
+};
+
+// Bytes that `rows` rows of a value take.
+int64_t ValueBytes(graph::ValueType type, int64_t rows, int64_t width);
+
+}  // namespace kvasir::plan
