@@ -14,7 +14,7 @@
 #include "cli/commands.h"
 #include "cli/hub/pull.h"
 #include "cli/signals.h"
-#include "compile/served_model.h"
+#include "cli/served_model.h"
 #include "engine/local_engine.h"
 
 namespace kvasir::cli {
@@ -46,8 +46,8 @@ StatusOr<std::string> ReadTextFile(const std::string& path) {
   return std::move(text).str();
 }
 
-StatusOr<compile::ModelOptions> MakeModelOptions(const ServeConfig& config) {
-  compile::ModelOptions options{.max_model_len = config.max_model_len,
+StatusOr<ModelOptions> MakeModelOptions(const ServeConfig& config) {
+  ModelOptions options{.max_model_len = config.max_model_len,
                                 .block_size = config.block_size,
                                 .kv_cache_bytes = config.kv_cache_memory,
                                 .max_batch_tokens = config.max_num_batched_tokens,
@@ -93,9 +93,9 @@ std::string UrlHost(const std::string& host) {
 
 StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
-  KVASIR_ASSIGN_OR_RETURN(const compile::ModelOptions model_options, MakeModelOptions(config));
+  KVASIR_ASSIGN_OR_RETURN(const ModelOptions model_options, MakeModelOptions(config));
   StopSignal stop;
-  KVASIR_ASSIGN_OR_RETURN(compile::ServedModel model, compile::LoadModel(model_options));
+  KVASIR_ASSIGN_OR_RETURN(ServedModel model, LoadModel(model_options));
   const SteadyClock clock;
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<engine::LocalEngine> engine,
                           engine::LocalEngine::Create(std::move(model.runner), model.info,

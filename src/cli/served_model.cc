@@ -1,0 +1,140 @@
+#include "cli/served_model.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "compile/compiler.h"
+#include "model/checkpoint.h"
+#include "ops/cpu/dispatch.h"
+#include "runtime/plan_runner.h"
+
+namespace kvasir::cli {
+namespace {
+
+constexpr int64_t kDefaultSequences = 8;  // of full length that the default KV cache holds
+
+text::GgufVocab ToVocab(const model::GgufVocabulary& v) {
+  return {.model = v.model,
+          .pre = v.pre,
+          .tokens = v.tokens,
+          .scores = v.scores,
+          .types = v.types,
+          .merges = v.merges,
+          .bos_id = v.bos_id,
+          .eos_id = v.eos_id,
+          .unk_id = v.unk_id,
+          .add_bos = v.add_bos,
+          .add_eos = v.add_eos,
+          .add_space_prefix = v.add_space_prefix};
+}
+
+StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
+  if (text.gguf_vocab) return text::Tokenizer::FromGguf(ToVocab(*text.gguf_vocab));
+  if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
+  return absl::NotFoundError(
+      "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
+}
+
+Status LoadText(const ModelOptions& options, const model::TextFiles& text, ServedModel& out) {
+  if (options.skip_tokenizer) return absl::OkStatus();
+  KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
+  out.add_bos = text.add_bos;
+  const std::string& source = options.chat_template_override.empty()
+                                  ? text.chat_template
+                                  : options.chat_template_override;
+  if (source.empty()) return absl::OkStatus();
+  KVASIR_ASSIGN_OR_RETURN(out.chat_template,
+                          text::ChatTemplate::Create(source, text.bos_token, text.eos_token,
+                                                     *out.tokenizer));
+  return absl::OkStatus();
+}
+
+int64_t FreeMemory() {
+  return int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+}
+
+StatusOr<int32_t> ChooseBlocks(const ModelOptions& options, const plan::Plan& plan) {
+  const int64_t block = plan.kv.block_bytes();
+  const int64_t sequence_blocks =
+      (plan.max_model_len + plan.kv.block_size - 1) / plan.kv.block_size;
+  const int64_t free = FreeMemory();
+  int64_t bytes = options.kv_cache_bytes;
+  if (bytes == 0) bytes = std::min(kDefaultSequences * sequence_blocks * block, free / 2);
+  if (bytes > free) {
+    return absl::ResourceExhaustedError(
+        fmt::format("kv-cache-memory: {} MiB were asked for but only {} MiB of memory are free",
+                    bytes >> 20, free >> 20));
+  }
+  const int64_t blocks = std::min<int64_t>(bytes / block, 1 << 30);
+  if (blocks < 2) {
+    return absl::InvalidArgumentError(fmt::format(
+        "kv-cache-memory: {} bytes hold fewer than two blocks of {}", bytes, block));
+  }
+  return static_cast<int32_t>(blocks);
+}
+
+compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
+                                           const ops::CpuKernels* kernels) {
+  return {.kernels = kernels,
+          .activations = options.activations == "f32" ? compile::Activations::kF32
+                                                      : compile::Activations::kNative,
+          .kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBf16,
+          .block_size = options.block_size,
+          .max_model_len = options.max_model_len,
+          .max_batch_tokens = options.max_batch_tokens};
+}
+
+std::string ModelName(const ModelOptions& options, const model::ModelConfig& config) {
+  if (!options.served_model_name.empty()) return options.served_model_name;
+  const std::filesystem::path path(options.path);
+  const std::string stem = path.extension() == ".gguf" ? path.stem().string()
+                                                       : path.filename().string();
+  return stem.empty() ? config.name : stem;
+}
+
+}  // namespace
+
+StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
+  KVASIR_ASSIGN_OR_RETURN(model::Checkpoint loaded, model::LoadCheckpoint(options.path));
+  auto checkpoint = std::make_shared<const model::Checkpoint>(std::move(loaded));
+  ServedModel out;
+  // The vocabulary is built beside the packing of the weights: both take a good part of the start.
+  Status text_status;
+  std::thread text_loader([&] { text_status = LoadText(options, checkpoint->text, out); });
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  auto pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
+                                                               : std::max(1, cores));
+  StatusOr<plan::Plan> plan =
+      compile::Compile(checkpoint, MakeCompileOptions(options, kernels), *pool);
+  text_loader.join();
+  if (!plan.ok()) {
+    return Status(plan.status().code(),
+                  absl::StrCat(options.path, ": ", plan.status().message()));
+  }
+  if (!text_status.ok()) {
+    return Status(text_status.code(), absl::StrCat(options.path, ": ", text_status.message()));
+  }
+  KVASIR_ASSIGN_OR_RETURN(const int32_t blocks, ChooseBlocks(options, *plan));
+  out.info = {.name = ModelName(options, checkpoint->config),
+              .vocab_size = plan->vocab,
+              .max_model_len = plan->max_model_len,
+              .block_size = plan->kv.block_size,
+              .eos_ids = checkpoint->config.eos_ids,
+              .weights_fingerprint = model::WeightsFingerprint(*checkpoint),
+              .numerics_id = plan->numerics_id};
+  spdlog::info("{}: {} kernels, {} threads, {} KV blocks of {} tokens ({} MiB)", out.info.name,
+               kernels->name, pool->threads(), blocks, plan->kv.block_size,
+               blocks * plan->kv.block_bytes() >> 20);
+  KVASIR_ASSIGN_OR_RETURN(out.runner,
+                          runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool)));
+  return out;
+}
+
+}  // namespace kvasir::cli

@@ -1,0 +1,42 @@
+// From the options of `kvasir serve` to a model that an engine can run.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "core/engine_client.h"
+#include "runtime/runner.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace kvasir::cli {
+
+struct ModelOptions {
+  std::string path;                 // GGUF file or Hugging Face folder
+  int32_t max_model_len = 0;        // 0: the model's own
+  int32_t block_size = 16;
+  int64_t kv_cache_bytes = 0;       // 0: what max_model_len x 8 takes, at most half the free memory
+  int32_t max_batch_tokens = 2048;
+  int threads = 0;                  // 0: all cores
+  std::string isa = "auto";
+  std::string activations = "int8";  // or "f32"
+  std::string kv_dtype = "bf16";     // or "f32"
+  bool skip_tokenizer = false;
+  std::string served_model_name;     // empty: from the file
+  std::string chat_template_override;
+};
+
+struct ServedModel {
+  std::unique_ptr<runtime::Runner> runner;
+  ModelInfo info;
+  std::unique_ptr<text::Tokenizer> tokenizer;         // null: ids only
+  std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
+  bool add_bos = false;  // prompts that are no chat start with the BOS token
+};
+
+// Loads and compiles. Errors name the file or option at fault.
+StatusOr<ServedModel> LoadModel(const ModelOptions& options);
+
+}  // namespace kvasir::cli
