@@ -49,8 +49,7 @@ kvb_tokenizer* kvb_tokenizer_from_json(kvb_str json, kvb_string* error);
  *   byte_fallback, fuse_unk, ignore_merges  booleans
  *   special_ids, added_ids     ids of control tokens and of tokens that are matched as a whole */
 kvb_tokenizer* kvb_tokenizer_from_bpe(kvb_str spec_json, const kvb_str* tokens, size_t token_count,
-                                      const kvb_str* merges, size_t merge_count,
-                                      kvb_string* error);
+                                      const kvb_str* merges, size_t merge_count, kvb_string* error);
 
 void kvb_tokenizer_free(kvb_tokenizer* tokenizer); /* null is ignored */
 
@@ -69,8 +68,7 @@ bool kvb_tokenizer_encode_pieces(const kvb_tokenizer* tokenizer, const kvb_piece
                                  size_t piece_count, kvb_ids* ids, kvb_string* error);
 
 /* -1 when there is no such token, too. */
-int64_t kvb_tokenizer_token_to_id(const kvb_tokenizer* tokenizer, kvb_str token,
-                                  kvb_string* error);
+int64_t kvb_tokenizer_token_to_id(const kvb_tokenizer* tokenizer, kvb_str token, kvb_string* error);
 
 /* Calls `visitor` for every token, in no order. It must not throw. Ids are at most 2^22. */
 typedef void (*kvb_token_visitor)(void* context, uint32_t id, kvb_str text, bool special);

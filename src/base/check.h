@@ -8,7 +8,8 @@ namespace kvasir {
 
 }  // namespace kvasir
 
-#define KVASIR_CHECK(condition, what)                                              \
-  do {                                                                             \
-    if (!(condition)) [[unlikely]] ::kvasir::CheckFailed(__FILE__, __LINE__, what); \
+#define KVASIR_CHECK(condition, what)                  \
+  do {                                                 \
+    if (!(condition)) [[unlikely]]                     \
+      ::kvasir::CheckFailed(__FILE__, __LINE__, what); \
   } while (false)

@@ -19,10 +19,10 @@ using absl::StatusOr;
 #define KVASIR_CONCAT(a, b) KVASIR_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr`, a Status, is an error.
-#define KVASIR_RETURN_IF_ERROR(expr)                      \
-  do {                                                    \
-    ::absl::Status kvasir_status = (expr);                \
-    if (!kvasir_status.ok()) return kvasir_status;        \
+#define KVASIR_RETURN_IF_ERROR(expr)               \
+  do {                                             \
+    ::absl::Status kvasir_status = (expr);         \
+    if (!kvasir_status.ok()) return kvasir_status; \
   } while (false)
 
 // Declares or assigns `lhs` from `expr`, a StatusOr, or returns its error.

@@ -37,7 +37,7 @@ class ThreadPool {
   const std::function<void(int64_t, int)>* body_ = nullptr;
   int64_t tiles_ = 0;
   std::atomic<int64_t> next_tile_{0};
-  std::atomic<int> running_{0};        // workers that have not yet finished the current loop
+  std::atomic<int> running_{0};          // workers that have not yet finished the current loop
   std::atomic<uint64_t> generation_{0};  // one more for every loop
   std::atomic<bool> stop_{false};
   std::mutex mutex_;  // only for sleeping and waking

@@ -11,7 +11,11 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   std::vector<std::unique_ptr<cli::Command>> commands;
   commands.push_back(cli::ServeCommand(program));
+  commands.push_back(cli::ChatCommand(program));
+  commands.push_back(cli::BenchCommand(program));
   commands.push_back(cli::PullCommand(program));
+  commands.push_back(cli::BenchCommand(program));
+  commands.push_back(cli::ChatCommand(program));
   commands.push_back(cli::VersionCommand(program));
   try {
     program.parse(argc, argv);

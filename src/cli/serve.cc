@@ -13,8 +13,8 @@
 #include "cli/cache_dir.h"
 #include "cli/commands.h"
 #include "cli/hub/pull.h"
-#include "cli/signals.h"
 #include "cli/served_model.h"
+#include "cli/signals.h"
 #include "engine/local_engine.h"
 
 namespace kvasir::cli {
@@ -48,15 +48,15 @@ StatusOr<std::string> ReadTextFile(const std::string& path) {
 
 StatusOr<ModelOptions> MakeModelOptions(const ServeConfig& config) {
   ModelOptions options{.max_model_len = config.max_model_len,
-                                .block_size = config.block_size,
-                                .kv_cache_bytes = config.kv_cache_memory,
-                                .max_batch_tokens = config.max_num_batched_tokens,
-                                .threads = config.threads,
-                                .isa = config.isa,
-                                .activations = config.activations,
-                                .kv_dtype = config.kv_cache_dtype,
-                                .skip_tokenizer = config.skip_tokenizer_init,
-                                .served_model_name = config.served_model_name};
+                       .block_size = config.block_size,
+                       .kv_cache_bytes = config.kv_cache_memory,
+                       .max_batch_tokens = config.max_num_batched_tokens,
+                       .threads = config.threads,
+                       .isa = config.isa,
+                       .activations = config.activations,
+                       .kv_dtype = config.kv_cache_dtype,
+                       .skip_tokenizer = config.skip_tokenizer_init,
+                       .served_model_name = config.served_model_name};
   KVASIR_ASSIGN_OR_RETURN(options.path, ModelPath(config.model));
   if (!config.chat_template.empty()) {
     KVASIR_ASSIGN_OR_RETURN(options.chat_template_override, ReadTextFile(config.chat_template));

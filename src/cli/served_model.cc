@@ -45,19 +45,16 @@ Status LoadText(const ModelOptions& options, const model::TextFiles& text, Serve
   if (options.skip_tokenizer) return absl::OkStatus();
   KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
   out.add_bos = text.add_bos;
-  const std::string& source = options.chat_template_override.empty()
-                                  ? text.chat_template
-                                  : options.chat_template_override;
+  const std::string& source =
+      options.chat_template_override.empty() ? text.chat_template : options.chat_template_override;
   if (source.empty()) return absl::OkStatus();
-  KVASIR_ASSIGN_OR_RETURN(out.chat_template,
-                          text::ChatTemplate::Create(source, text.bos_token, text.eos_token,
-                                                     *out.tokenizer));
+  KVASIR_ASSIGN_OR_RETURN(
+      out.chat_template,
+      text::ChatTemplate::Create(source, text.bos_token, text.eos_token, *out.tokenizer));
   return absl::OkStatus();
 }
 
-int64_t FreeMemory() {
-  return int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-}
+int64_t FreeMemory() { return int64_t{sysconf(_SC_AVPHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
 
 StatusOr<int32_t> ChooseBlocks(const ModelOptions& options, const plan::Plan& plan) {
   const int64_t block = plan.kv.block_bytes();
@@ -73,8 +70,8 @@ StatusOr<int32_t> ChooseBlocks(const ModelOptions& options, const plan::Plan& pl
   }
   const int64_t blocks = std::min<int64_t>(bytes / block, 1 << 30);
   if (blocks < 2) {
-    return absl::InvalidArgumentError(fmt::format(
-        "kv-cache-memory: {} bytes hold fewer than two blocks of {}", bytes, block));
+    return absl::InvalidArgumentError(
+        fmt::format("kv-cache-memory: {} bytes hold fewer than two blocks of {}", bytes, block));
   }
   return static_cast<int32_t>(blocks);
 }
@@ -93,8 +90,8 @@ compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
 std::string ModelName(const ModelOptions& options, const model::ModelConfig& config) {
   if (!options.served_model_name.empty()) return options.served_model_name;
   const std::filesystem::path path(options.path);
-  const std::string stem = path.extension() == ".gguf" ? path.stem().string()
-                                                       : path.filename().string();
+  const std::string stem =
+      path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
   return stem.empty() ? config.name : stem;
 }
 
@@ -109,14 +106,13 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   Status text_status;
   std::thread text_loader([&] { text_status = LoadText(options, checkpoint->text, out); });
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  auto pool = std::make_unique<ThreadPool>(options.threads > 0 ? options.threads
-                                                               : std::max(1, cores));
+  auto pool =
+      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : std::max(1, cores));
   StatusOr<plan::Plan> plan =
       compile::Compile(checkpoint, MakeCompileOptions(options, kernels), *pool);
   text_loader.join();
   if (!plan.ok()) {
-    return Status(plan.status().code(),
-                  absl::StrCat(options.path, ": ", plan.status().message()));
+    return Status(plan.status().code(), absl::StrCat(options.path, ": ", plan.status().message()));
   }
   if (!text_status.ok()) {
     return Status(text_status.code(), absl::StrCat(options.path, ": ", text_status.message()));

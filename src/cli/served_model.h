@@ -14,17 +14,17 @@
 namespace kvasir::cli {
 
 struct ModelOptions {
-  std::string path;                 // GGUF file or Hugging Face folder
-  int32_t max_model_len = 0;        // 0: the model's own
+  std::string path;           // GGUF file or Hugging Face folder
+  int32_t max_model_len = 0;  // 0: the model's own
   int32_t block_size = 16;
-  int64_t kv_cache_bytes = 0;       // 0: what max_model_len x 8 takes, at most half the free memory
+  int64_t kv_cache_bytes = 0;  // 0: what max_model_len x 8 takes, at most half the free memory
   int32_t max_batch_tokens = 2048;
-  int threads = 0;                  // 0: all cores
+  int threads = 0;  // 0: all cores
   std::string isa = "auto";
   std::string activations = "int8";  // or "f32"
   std::string kv_dtype = "bf16";     // or "f32"
   bool skip_tokenizer = false;
-  std::string served_model_name;     // empty: from the file
+  std::string served_model_name;  // empty: from the file
   std::string chat_template_override;
 };
 

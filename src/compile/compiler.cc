@@ -44,9 +44,8 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
   const auto activation = [&](const std::string& weight) { return ActivationFor(format(weight)); };
   if (options.fuse) {
     FuseRopeKvWrite(graph);
-    FuseSharedInput(graph, [&](const std::string& a, const std::string& b) {
-      return format(a) == format(b);
-    });
+    FuseSharedInput(
+        graph, [&](const std::string& a, const std::string& b) { return format(a) == format(b); });
     FuseSwiGlu(graph);
     FuseResidual(graph);
   }
@@ -134,8 +133,7 @@ class Packer {
     const std::vector<float> stored = values;
     for (size_t i = 0; i < values.size(); ++i) {
       const int64_t within = static_cast<int64_t>(i) % head;
-      const int64_t from =
-          within < head / 2 ? 2 * within : 2 * (within - head / 2) + 1;
+      const int64_t from = within < head / 2 ? 2 * within : 2 * (within - head / 2) + 1;
       values[i] = stored[i - within + from];
     }
   }
@@ -173,10 +171,10 @@ std::string NumericsId(const Plan& plan, const CompileOptions& options) {
   for (const ops::PackedMatrix& m : plan.matrices) {
     pairs = pairs || m.view.format == PanelFormat::kBf16Pairs;
   }
-  const std::string text = fmt::format(
-      "cpu-1 activations={} group={} pairs={} kv={} unit={} tile={} supertile={}",
-      options.activations == Activations::kF32 ? "f32" : "int8", ops::kGroup, pairs,
-      Info(options.kv_dtype).name, ops::kKvUnit, ops::kKvTile, ops::kKvSuperTile);
+  const std::string text =
+      fmt::format("cpu-1 activations={} group={} pairs={} kv={} unit={} tile={} supertile={}",
+                  options.activations == Activations::kF32 ? "f32" : "int8", ops::kGroup, pairs,
+                  Info(options.kv_dtype).name, ops::kKvUnit, ops::kKvTile, ops::kKvSuperTile);
   return CacheRoot(text, "", "", "").Hex();
 }
 
@@ -215,8 +213,7 @@ StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const Compi
   plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.context_length;
   plan.max_batch_tokens = options.max_batch_tokens;
   plan.max_logit_rows = options.max_batch_tokens;
-  plan.kv = {options.block_size, config.layers, config.kv_heads, config.head_dim,
-             options.kv_dtype};
+  plan.kv = {options.block_size, config.layers, config.kv_heads, config.head_dim, options.kv_dtype};
   plan.kernels = options.kernels;
   plan.logits = graph.logits;
 

@@ -169,9 +169,8 @@ void InsertQuantize(Graph& graph,
         node.op == Op::kMatmul ? activation_type(node.weights[0]) : ValueType::kFloat;
     if (type != ValueType::kFloat) {
       const Operand from = node.inputs[0];
-      auto it = std::find_if(made.begin(), made.end(), [&](const Made& m) {
-        return m.from == from && m.type == type;
-      });
+      auto it = std::find_if(made.begin(), made.end(),
+                             [&](const Made& m) { return m.from == from && m.type == type; });
       if (it == made.end()) {
         const graph::Value& source = graph.values[from.value];
         const ValueId out = graph.AddValue(source.name + ".q", from.width, source.rows);

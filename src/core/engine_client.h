@@ -32,20 +32,20 @@ struct ModelInfo {
 };
 
 struct EngineStats {
-  int64_t running = 0;            // sequences in the batch
-  int64_t waiting = 0;            // sequences not yet started, or preempted
+  int64_t running = 0;  // sequences in the batch
+  int64_t waiting = 0;  // sequences not yet started, or preempted
   int64_t blocks_total = 0;
-  int64_t blocks_held = 0;        // referenced by a sequence
-  int64_t blocks_cached = 0;      // kept by the prefix index alone
+  int64_t blocks_held = 0;    // referenced by a sequence
+  int64_t blocks_cached = 0;  // kept by the prefix index alone
   int64_t steps = 0;
-  int64_t prompt_tokens = 0;      // of admitted requests
+  int64_t prompt_tokens = 0;  // of admitted requests
   int64_t cached_prompt_tokens = 0;
   int64_t computed_prompt_tokens = 0;  // prefill work, recomputation after preemption included
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
-  int64_t forks = 0;              // choices that were forked from a prefilled prompt
+  int64_t forks = 0;  // choices that were forked from a prefilled prompt
   int64_t copy_on_writes = 0;
-  int64_t prefill_chunks = 0;     // chunks that did not reach the end of their prompt
+  int64_t prefill_chunks = 0;  // chunks that did not reach the end of their prompt
 };
 
 class EngineClient {

@@ -12,7 +12,7 @@
 namespace kvasir {
 
 struct Request {
-  std::string id;  // unique among the requests in flight
+  std::string id;                   // unique among the requests in flight
   std::vector<TokenId> prompt_ids;  // at least one
   // Chained hashes of the prompt's full 16-token units (kv/block_hash.h), computed at the front
   // under the model's cache root and the request's cache salt.

@@ -49,8 +49,7 @@ Status Validate(const SamplingParams& p, int32_t vocab_size) {
     KVASIR_RETURN_IF_ERROR(CheckToken("stop_token_ids", id, vocab_size));
   }
   if (p.logprobs < -1 || p.logprobs > kMaxLogprobs) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("logprobs: must be in [0, ", kMaxLogprobs, "]"));
+    return absl::InvalidArgumentError(absl::StrCat("logprobs: must be in [0, ", kMaxLogprobs, "]"));
   }
   return absl::OkStatus();
 }

@@ -12,17 +12,17 @@ namespace kvasir {
 using TokenId = int32_t;
 
 struct SamplingParams {
-  float temperature = 1.0f;  // 0 is greedy
-  int32_t top_k = 0;         // 0 keeps all
-  float top_p = 1.0f;        // (0, 1]
-  float min_p = 0.0f;        // [0, 1]
-  float presence_penalty = 0.0f;    // [-2, 2], over the output tokens
-  float frequency_penalty = 0.0f;   // [-2, 2], over the output tokens
-  float repetition_penalty = 1.0f;  // (0, 10], over prompt and output tokens
+  float temperature = 1.0f;                           // 0 is greedy
+  int32_t top_k = 0;                                  // 0 keeps all
+  float top_p = 1.0f;                                 // (0, 1]
+  float min_p = 0.0f;                                 // [0, 1]
+  float presence_penalty = 0.0f;                      // [-2, 2], over the output tokens
+  float frequency_penalty = 0.0f;                     // [-2, 2], over the output tokens
+  float repetition_penalty = 1.0f;                    // (0, 10], over prompt and output tokens
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the raw logits; ids unique
   // Drawn once at the front when the client gave none, so that every replay draws the same.
   uint64_t seed = 0;
-  int32_t n = 1;           // parallel choices
+  int32_t n = 1;            // parallel choices
   int32_t max_tokens = 16;  // output tokens per choice, >= 1
   int32_t min_tokens = 0;   // no end token is chosen before this many
   std::vector<TokenId> stop_token_ids;

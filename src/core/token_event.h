@@ -20,10 +20,10 @@ struct TokenOut {
 };
 
 enum class FinishReason {
-  kStop,      // an end token or a stop token id; that token is the last of `tokens`
-  kLength,    // max_tokens, or the model's context is full
+  kStop,       // an end token or a stop token id; that token is the last of `tokens`
+  kLength,     // max_tokens, or the model's context is full
   kCancelled,  // Cancel was called, or the deadline passed
-  kError,     // see `error`
+  kError,      // see `error`
 };
 
 // One step's news about one choice. Exactly one event with `finish` comes per choice.

@@ -13,14 +13,20 @@ struct Arity {
 
 Arity ArityOf(Op op) {
   switch (op) {
-    case Op::kEmbed: return {0, 0, 1};
-    case Op::kMatmul: return {1, 2, 1};
-    case Op::kKvWrite: return {2, 2, 0};
+    case Op::kEmbed:
+      return {0, 0, 1};
+    case Op::kMatmul:
+      return {1, 2, 1};
+    case Op::kKvWrite:
+      return {2, 2, 0};
     case Op::kMul:
     case Op::kAdd:
-    case Op::kSwiGlu: return {2, 2, 1};
-    case Op::kRopeKvWrite: return {3, 3, 1};
-    default: return {1, 1, 1};
+    case Op::kSwiGlu:
+      return {2, 2, 1};
+    case Op::kRopeKvWrite:
+      return {3, 3, 1};
+    default:
+      return {1, 1, 1};
   }
 }
 
@@ -32,9 +38,12 @@ std::string Show(const Graph& graph, const Operand& operand) {
 
 const char* TypeName(ValueType type) {
   switch (type) {
-    case ValueType::kFloat: return "f32";
-    case ValueType::kQuantized: return "i8";
-    case ValueType::kBf16: return "bf16";
+    case ValueType::kFloat:
+      return "f32";
+    case ValueType::kQuantized:
+      return "i8";
+    case ValueType::kBf16:
+      return "bf16";
   }
   return "?";
 }

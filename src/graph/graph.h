@@ -27,18 +27,18 @@ enum class ValueType : uint8_t {
 };
 
 enum class Op : uint8_t {
-  kEmbed,        // () -> x: the embedding rows of the tokens
-  kRmsNorm,      // (x) -> y, weight: the norm's
-  kMatmul,       // (x [, residual]) -> y = x W^T (+ bias) (+ residual), weights stacked by rows
-  kRope,         // (q or k) -> rotated by the tokens' positions
-  kScale,        // (x) -> x * scale
-  kKvWrite,      // (k, v) -> (): into the KV cache of `layer`
-  kAttention,    // (q) -> o, causal, over the KV cache of `layer`
-  kSilu,         // (x) -> x / (1 + exp(-x))
-  kMul,          // (a, b) -> a * b
-  kAdd,          // (a, b) -> a + b
+  kEmbed,         // () -> x: the embedding rows of the tokens
+  kRmsNorm,       // (x) -> y, weight: the norm's
+  kMatmul,        // (x [, residual]) -> y = x W^T (+ bias) (+ residual), weights stacked by rows
+  kRope,          // (q or k) -> rotated by the tokens' positions
+  kScale,         // (x) -> x * scale
+  kKvWrite,       // (k, v) -> (): into the KV cache of `layer`
+  kAttention,     // (q) -> o, causal, over the KV cache of `layer`
+  kSilu,          // (x) -> x / (1 + exp(-x))
+  kMul,           // (a, b) -> a * b
+  kAdd,           // (a, b) -> a + b
   kSelectLogits,  // (x) -> its rows that want logits
-  kQuantize,     // (x) -> x as int8 or BF16
+  kQuantize,      // (x) -> x as int8 or BF16
   // Made by passes:
   kSwiGlu,       // (gate, up) -> silu(gate) * up
   kRopeKvWrite,  // (q, k, v) -> q rotated and scaled; k rotated and v into the KV cache
@@ -69,7 +69,7 @@ struct Node {
   std::vector<std::string> weights;  // tensor names; a matmul's are stacked in this order
   std::vector<std::string> biases;   // one per weight, empty where there is none
   int32_t layer = -1;
-  float scale = 1.0f;  // kScale, kRopeKvWrite
+  float scale = 1.0f;     // kScale, kRopeKvWrite
   bool residual = false;  // kMatmul: the last input is added to the product
 };
 

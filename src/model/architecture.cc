@@ -13,14 +13,16 @@ Status CheckConfig(const ModelConfig& c) {
   if (c.heads % c.kv_heads != 0) {
     return fail(fmt::format("{} heads are no multiple of {} KV heads", c.heads, c.kv_heads));
   }
-  if (c.head_dim % 16 != 0) return fail(fmt::format("head size {} is no multiple of 16", c.head_dim));
-  for (const auto& [name, width] : {std::pair{"hidden size", c.hidden},
-                                    std::pair{"feed-forward size", c.ffn},
-                                    std::pair{"attention width", c.heads * c.head_dim}}) {
+  if (c.head_dim % 16 != 0)
+    return fail(fmt::format("head size {} is no multiple of 16", c.head_dim));
+  for (const auto& [name, width] :
+       {std::pair{"hidden size", c.hidden}, std::pair{"feed-forward size", c.ffn},
+        std::pair{"attention width", c.heads * c.head_dim}}) {
     if (width % 32 != 0) return fail(fmt::format("{} {} is no multiple of 32", name, width));
   }
   for (int32_t id : c.eos_ids) {
-    if (id < 0 || id >= c.vocab) return fail(fmt::format("end token {} is outside the vocabulary", id));
+    if (id < 0 || id >= c.vocab)
+      return fail(fmt::format("end token {} is outside the vocabulary", id));
   }
   return absl::OkStatus();
 }

@@ -23,10 +23,10 @@ std::string WeightsFingerprint(const Checkpoint& checkpoint) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_128bits_reset(state);
   const ModelConfig& c = checkpoint.config;
-  const std::string config = fmt::format(
-      "{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", c.architecture, c.layers, c.hidden, c.heads,
-      c.kv_heads, c.head_dim, c.ffn, c.vocab, c.rms_eps, c.rope_theta, c.interleaved_rope,
-      c.sliding_window);
+  const std::string config =
+      fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", c.architecture, c.layers, c.hidden,
+                  c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.rms_eps, c.rope_theta,
+                  c.interleaved_rope, c.sliding_window);
   XXH3_128bits_update(state, config.data(), config.size());
   XXH3_128bits_update(state, c.rope_factors.data(), c.rope_factors.size() * sizeof(float));
   for (const auto& [name, view] : checkpoint.tensors) {

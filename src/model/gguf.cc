@@ -20,8 +20,19 @@ constexpr uint64_t kMaxMetadata = 1 << 16;
 constexpr uint64_t kMaxDimensions = 4;
 
 enum ValueType : uint32_t {
-  kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray,
-  kUint64, kInt64, kFloat64,
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64,
 };
 
 Status Malformed(absl::string_view what) { return absl::InvalidArgumentError(what); }
@@ -64,28 +75,42 @@ class Reader {
   bool failed_ = false;
 };
 
-bool IsInteger(uint32_t type) {
-  return type <= kInt32 || type == kUint64 || type == kInt64;
-}
+bool IsInteger(uint32_t type) { return type <= kInt32 || type == kUint64 || type == kInt64; }
 
 int64_t ReadInteger(Reader& reader, uint32_t type) {
   switch (type) {
-    case kUint8: return reader.Read<uint8_t>();
-    case kInt8: return reader.Read<int8_t>();
-    case kUint16: return reader.Read<uint16_t>();
-    case kInt16: return reader.Read<int16_t>();
-    case kUint32: return reader.Read<uint32_t>();
-    case kInt32: return reader.Read<int32_t>();
-    default: return reader.Read<int64_t>();
+    case kUint8:
+      return reader.Read<uint8_t>();
+    case kInt8:
+      return reader.Read<int8_t>();
+    case kUint16:
+      return reader.Read<uint16_t>();
+    case kInt16:
+      return reader.Read<int16_t>();
+    case kUint32:
+      return reader.Read<uint32_t>();
+    case kInt32:
+      return reader.Read<int32_t>();
+    default:
+      return reader.Read<int64_t>();
   }
 }
 
 size_t ElementSize(uint32_t type) {
   switch (type) {
-    case kUint8: case kInt8: case kBool: return 1;
-    case kUint16: case kInt16: return 2;
-    case kUint32: case kInt32: case kFloat32: return 4;
-    default: return 8;  // a string takes at least its length
+    case kUint8:
+    case kInt8:
+    case kBool:
+      return 1;
+    case kUint16:
+    case kInt16:
+      return 2;
+    case kUint32:
+    case kInt32:
+    case kFloat32:
+      return 4;
+    default:
+      return 8;  // a string takes at least its length
   }
 }
 
@@ -118,29 +143,47 @@ StatusOr<GgufValue> ReadValue(Reader& reader) {
   const uint32_t type = reader.Read<uint32_t>();
   if (IsInteger(type)) return GgufValue(ReadInteger(reader, type));
   switch (type) {
-    case kFloat32: return GgufValue(double{reader.Read<float>()});
-    case kFloat64: return GgufValue(reader.Read<double>());
-    case kBool: return GgufValue(reader.Read<uint8_t>() != 0);
-    case kString: return GgufValue(reader.ReadString());
-    case kArray: return ReadArray(reader);
-    default: return Malformed(absl::StrCat("unknown value type ", type));
+    case kFloat32:
+      return GgufValue(double{reader.Read<float>()});
+    case kFloat64:
+      return GgufValue(reader.Read<double>());
+    case kBool:
+      return GgufValue(reader.Read<uint8_t>() != 0);
+    case kString:
+      return GgufValue(reader.ReadString());
+    case kArray:
+      return ReadArray(reader);
+    default:
+      return Malformed(absl::StrCat("unknown value type ", type));
   }
 }
 
 std::optional<DType> TensorType(uint32_t ggml_type) {
   switch (ggml_type) {
-    case 0: return DType::kF32;
-    case 1: return DType::kF16;
-    case 2: return DType::kQ4_0;
-    case 3: return DType::kQ4_1;
-    case 6: return DType::kQ5_0;
-    case 7: return DType::kQ5_1;
-    case 8: return DType::kQ8_0;
-    case 12: return DType::kQ4_K;
-    case 13: return DType::kQ5_K;
-    case 14: return DType::kQ6_K;
-    case 30: return DType::kBf16;
-    default: return std::nullopt;
+    case 0:
+      return DType::kF32;
+    case 1:
+      return DType::kF16;
+    case 2:
+      return DType::kQ4_0;
+    case 3:
+      return DType::kQ4_1;
+    case 6:
+      return DType::kQ5_0;
+    case 7:
+      return DType::kQ5_1;
+    case 8:
+      return DType::kQ8_0;
+    case 12:
+      return DType::kQ4_K;
+    case 13:
+      return DType::kQ5_K;
+    case 14:
+      return DType::kQ6_K;
+    case 30:
+      return DType::kBf16;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -292,7 +335,8 @@ StatusOr<std::vector<float>> RopeFactors(const Metadata& meta, const GgufFile& f
   std::vector<float> out(tensor.cols);
   std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
   for (float f : out) {
-    if (!(f > 0.0f)) return Malformed("tensor 'rope_freqs.weight' has a value that is not positive");
+    if (!(f > 0.0f))
+      return Malformed("tensor 'rope_freqs.weight' has a value that is not positive");
   }
   return out;
 }
@@ -311,8 +355,8 @@ StatusOr<GgufFile> ParseGguf(absl::Span<const uint8_t> bytes) {
   const uint64_t tensors = reader.Read<uint64_t>();
   const uint64_t entries = reader.Read<uint64_t>();
   if (reader.failed() || tensors > kMaxTensors || entries > kMaxMetadata) {
-    return Malformed(absl::StrCat("the header claims ", tensors, " tensors and ", entries,
-                                  " metadata entries"));
+    return Malformed(
+        absl::StrCat("the header claims ", tensors, " tensors and ", entries, " metadata entries"));
   }
   GgufFile file;
   for (uint64_t i = 0; i < entries; ++i) {
@@ -345,12 +389,12 @@ StatusOr<ModelConfig> GgufConfig(const GgufFile& file) {
   KVASIR_ASSIGN_OR_RETURN(c.hidden, meta.Int(a + ".embedding_length", 1, 1 << 20));
   KVASIR_ASSIGN_OR_RETURN(c.heads, meta.Int(a + ".attention.head_count", 1, 4096));
   KVASIR_ASSIGN_OR_RETURN(c.kv_heads, meta.Int(a + ".attention.head_count_kv", 1, 4096, c.heads));
-  KVASIR_ASSIGN_OR_RETURN(c.head_dim, meta.Int(a + ".attention.key_length", 1, 4096,
-                                               c.hidden / c.heads));
+  KVASIR_ASSIGN_OR_RETURN(c.head_dim,
+                          meta.Int(a + ".attention.key_length", 1, 4096, c.hidden / c.heads));
   KVASIR_ASSIGN_OR_RETURN(c.ffn, meta.Int(a + ".feed_forward_length", 1, kMax));
   KVASIR_ASSIGN_OR_RETURN(c.context_length, meta.Int(a + ".context_length", 1, kMax));
-  KVASIR_ASSIGN_OR_RETURN(
-      const int32_t rotated, meta.Int(a + ".rope.dimension_count", 1, 4096, c.head_dim));
+  KVASIR_ASSIGN_OR_RETURN(const int32_t rotated,
+                          meta.Int(a + ".rope.dimension_count", 1, 4096, c.head_dim));
   if (rotated != c.head_dim) {
     return absl::UnimplementedError(absl::StrCat(a, ".rope.dimension_count: ", rotated, " of ",
                                                  c.head_dim, " (partial rotation)"));
@@ -359,8 +403,7 @@ StatusOr<ModelConfig> GgufConfig(const GgufFile& file) {
                           meta.Float(a + ".attention.layer_norm_rms_epsilon", std::nullopt));
   KVASIR_ASSIGN_OR_RETURN(c.rope_theta, meta.Float(a + ".rope.freq_base", 10000.0f));
   KVASIR_ASSIGN_OR_RETURN(c.rope_factors, RopeFactors(meta, file, a, c.head_dim));
-  KVASIR_ASSIGN_OR_RETURN(c.sliding_window,
-                          meta.Int(a + ".attention.sliding_window", 0, kMax, 0));
+  KVASIR_ASSIGN_OR_RETURN(c.sliding_window, meta.Int(a + ".attention.sliding_window", 0, kMax, 0));
   c.interleaved_rope = c.architecture == "llama";
   const auto embed = file.tensors.find("token_embd.weight");
   if (embed == file.tensors.end()) return Malformed("tensor 'token_embd.weight' is missing");
@@ -443,8 +486,8 @@ StatusOr<Checkpoint> LoadParts(const std::string& path) {
   for (int32_t part = 2; part <= parts; ++part) {
     const auto sibling = SplitSibling(path, part, parts);
     if (!sibling) {
-      return Malformed(fmt::format(
-          "is one of {0} files but is not named NAME-00001-of-{0:05}.gguf", parts));
+      return Malformed(
+          fmt::format("is one of {0} files but is not named NAME-00001-of-{0:05}.gguf", parts));
     }
     KVASIR_RETURN_IF_ERROR(AppendSplit(*sibling, file, out.files));
   }

@@ -16,8 +16,7 @@ using graph::Rows;
 // Builds the graph while checking the tensors that it names; the first failure is kept.
 class Builder {
  public:
-  explicit Builder(const Checkpoint& checkpoint)
-      : checkpoint_(checkpoint), c_(checkpoint.config) {}
+  explicit Builder(const Checkpoint& checkpoint) : checkpoint_(checkpoint), c_(checkpoint.config) {}
 
   StatusOr<Graph> Build() {
     CheckTensor("token_embd.weight", c_.vocab, c_.hidden);
@@ -50,8 +49,8 @@ class Builder {
     graph_.nodes.push_back({.op = Op::kKvWrite, .inputs = {k, v}, .layer = layer});
     const Operand o =
         graph_.Append({.op = Op::kAttention, .inputs = {q}, .layer = layer}, p + "o", q_width);
-    const Operand attended = Add(x, Project(o, {p + "attn_output.weight"}, c_.hidden, p + "proj"),
-                                 p + "x.mid");
+    const Operand attended =
+        Add(x, Project(o, {p + "attn_output.weight"}, c_.hidden, p + "proj"), p + "x.mid");
     return Add(attended, FeedForward(attended, p), p + "x.out");
   }
 
@@ -59,8 +58,7 @@ class Builder {
     const Operand h = Norm(x, p + "ffn_norm.weight", p + "h2");
     const Operand gate = Project(h, {p + "ffn_gate.weight"}, c_.ffn, p + "gate");
     const Operand up = Project(h, {p + "ffn_up.weight"}, c_.ffn, p + "up");
-    const Operand silu =
-        graph_.Append({.op = Op::kSilu, .inputs = {gate}}, p + "silu", c_.ffn);
+    const Operand silu = graph_.Append({.op = Op::kSilu, .inputs = {gate}}, p + "silu", c_.ffn);
     const Operand act = graph_.Append({.op = Op::kMul, .inputs = {silu, up}}, p + "act", c_.ffn);
     return Project(act, {p + "ffn_down.weight"}, c_.hidden, p + "down");
   }
@@ -77,7 +75,9 @@ class Builder {
     CheckTensor(weights[0], width, x.width);
     std::string bias = weights[0].substr(0, weights[0].rfind('.')) + ".bias";
     checkpoint_.Find(bias) != nullptr ? CheckTensor(bias, 1, width) : bias.clear();
-    return graph_.Append({.op = Op::kMatmul, .inputs = {x}, .weights = std::move(weights),
+    return graph_.Append({.op = Op::kMatmul,
+                          .inputs = {x},
+                          .weights = std::move(weights),
                           .biases = {std::move(bias)}},
                          name, width, rows);
   }

@@ -74,7 +74,8 @@ StatusOr<TensorView> ReadTensor(const std::string& name, const json& entry,
       return fail("has a dimension that is no positive 31-bit integer");
     }
     uint64_t& target = i + 1 == shape_it->size() ? cols : rows;
-    if (__builtin_mul_overflow(target, extent.get<uint64_t>(), &target)) return fail("is too large");
+    if (__builtin_mul_overflow(target, extent.get<uint64_t>(), &target))
+      return fail("is too large");
   }
   if (offsets_it == entry.end() || !offsets_it->is_array() || offsets_it->size() != 2 ||
       !(*offsets_it)[0].is_number_unsigned() || !(*offsets_it)[1].is_number_unsigned()) {
@@ -191,9 +192,10 @@ Status ReadRope(const json& root, ModelConfig& c) {
 
 StatusOr<std::string> Architecture(const json& root) {
   const auto it = root.find("architectures");
-  const std::string name = it != root.end() && it->is_array() && !it->empty() && (*it)[0].is_string()
-                               ? (*it)[0].get<std::string>()
-                               : "";
+  const std::string name =
+      it != root.end() && it->is_array() && !it->empty() && (*it)[0].is_string()
+          ? (*it)[0].get<std::string>()
+          : "";
   if (name == "LlamaForCausalLM" || name == "MistralForCausalLM") return std::string("llama");
   if (name == "Qwen2ForCausalLM") return std::string("qwen2");
   return absl::UnimplementedError(absl::StrCat(
@@ -227,10 +229,10 @@ std::string CanonicalName(absl::string_view name) {
       {"lm_head.", "output."},
   };
   static constexpr std::pair<absl::string_view, absl::string_view> kLayer[] = {
-      {"input_layernorm.", "attn_norm."},      {"self_attn.q_proj.", "attn_q."},
-      {"self_attn.k_proj.", "attn_k."},        {"self_attn.v_proj.", "attn_v."},
-      {"self_attn.o_proj.", "attn_output."},   {"post_attention_layernorm.", "ffn_norm."},
-      {"mlp.gate_proj.", "ffn_gate."},         {"mlp.up_proj.", "ffn_up."},
+      {"input_layernorm.", "attn_norm."},    {"self_attn.q_proj.", "attn_q."},
+      {"self_attn.k_proj.", "attn_k."},      {"self_attn.v_proj.", "attn_v."},
+      {"self_attn.o_proj.", "attn_output."}, {"post_attention_layernorm.", "ffn_norm."},
+      {"mlp.gate_proj.", "ffn_gate."},       {"mlp.up_proj.", "ffn_up."},
       {"mlp.down_proj.", "ffn_down."},
   };
   for (const auto& [from, to] : kTop) {
@@ -308,8 +310,7 @@ Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
     auto tensors = ParseSafetensors(mapped->bytes());
     const std::string file = path.filename().string();
     if (!tensors.ok()) {
-      return Status(tensors.status().code(),
-                    absl::StrCat(file, ": ", tensors.status().message()));
+      return Status(tensors.status().code(), absl::StrCat(file, ": ", tensors.status().message()));
     }
     for (const auto& [name, view] : *tensors) {
       if (!out.tensors.emplace(CanonicalName(name), view).second) {
@@ -339,8 +340,7 @@ StatusOr<Checkpoint> LoadFolder(const std::filesystem::path& folder) {
 
 }  // namespace
 
-StatusOr<TensorMap> ParseSafetensors(
-    absl::Span<const uint8_t> bytes) {
+StatusOr<TensorMap> ParseSafetensors(absl::Span<const uint8_t> bytes) {
   uint64_t header_size = 0;
   if (bytes.size() < sizeof(header_size)) return Malformed("is too short for a safetensors file");
   std::memcpy(&header_size, bytes.data(), sizeof(header_size));
@@ -349,7 +349,7 @@ StatusOr<TensorMap> ParseSafetensors(
                                   " bytes: it is truncated or no safetensors file"));
   }
   const absl::string_view text(reinterpret_cast<const char*>(bytes.data()) + sizeof(header_size),
-                              header_size);
+                               header_size);
   const std::optional<json> header = ParseJson(text);
   if (!header || !header->is_object()) return Malformed("has a header that is no JSON object");
   const absl::Span<const uint8_t> data = bytes.subspan(sizeof(header_size) + header_size);

@@ -6,7 +6,6 @@
 
 #include <string>
 
-
 #include "base/status.h"
 #include "model/checkpoint.h"
 
@@ -14,8 +13,7 @@ namespace kvasir::model {
 
 // Parses the bytes of one file into views by the file's own tensor names. Every offset is checked
 // against `bytes`, and the header against a nesting and a size limit.
-StatusOr<TensorMap> ParseSafetensors(
-    absl::Span<const uint8_t> bytes);
+StatusOr<TensorMap> ParseSafetensors(absl::Span<const uint8_t> bytes);
 
 // A folder of config.json, one or more safetensors files, and optionally tokenizer.json,
 // tokenizer_config.json, chat_template.jinja and generation_config.json.

@@ -13,9 +13,9 @@ namespace {
 // its scales, without any arithmetic.
 struct RawBlock {
   uint8_t q[256];
-  uint16_t scale = 0;    // fp16
-  uint16_t minimum = 0;  // fp16
-  uint8_t scales[16] = {};    // second level of K-quants
+  uint16_t scale = 0;       // fp16
+  uint16_t minimum = 0;     // fp16
+  uint8_t scales[16] = {};  // second level of K-quants
   uint8_t minimums[8] = {};
 };
 
@@ -110,10 +110,14 @@ void UnpackBlock(DType dtype, const uint8_t* block, RawBlock& out) {
       out.scale = Load16(block);
       std::memcpy(out.q, block + 2, 32);
       return;
-    case DType::kQ4_K: return UnpackQ45K(block, false, out);
-    case DType::kQ5_K: return UnpackQ45K(block, true, out);
-    case DType::kQ6_K: return UnpackQ6K(block, out);
-    default: KVASIR_CHECK(false, "a float type has no blocks");
+    case DType::kQ4_K:
+      return UnpackQ45K(block, false, out);
+    case DType::kQ5_K:
+      return UnpackQ45K(block, true, out);
+    case DType::kQ6_K:
+      return UnpackQ6K(block, out);
+    default:
+      KVASIR_CHECK(false, "a float type has no blocks");
   }
 }
 
@@ -126,39 +130,60 @@ void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
   for (int i = 0; i < n; ++i) {
     const float q = raw.q[i];
     switch (dtype) {
-      case DType::kQ4_0: out[i] = d * (q - 8.0f); break;
-      case DType::kQ5_0: out[i] = d * (q - 16.0f); break;
-      case DType::kQ8_0: out[i] = d * static_cast<int8_t>(raw.q[i]); break;
+      case DType::kQ4_0:
+        out[i] = d * (q - 8.0f);
+        break;
+      case DType::kQ5_0:
+        out[i] = d * (q - 16.0f);
+        break;
+      case DType::kQ8_0:
+        out[i] = d * static_cast<int8_t>(raw.q[i]);
+        break;
       case DType::kQ4_1:
-      case DType::kQ5_1: out[i] = d * q + m; break;
-      case DType::kQ6_K: out[i] = d * static_cast<int8_t>(raw.scales[i / 16]) * (q - 32.0f); break;
-      default: out[i] = d * raw.scales[i / 32] * q - m * raw.minimums[i / 32]; break;
+      case DType::kQ5_1:
+        out[i] = d * q + m;
+        break;
+      case DType::kQ6_K:
+        out[i] = d * static_cast<int8_t>(raw.scales[i / 16]) * (q - 32.0f);
+        break;
+      default:
+        out[i] = d * raw.scales[i / 32] * q - m * raw.minimums[i / 32];
+        break;
     }
   }
 }
 
 // Byte offsets inside a panel's unit.
 struct UnitLayout {
-  int64_t minimum = -1;    // fp16 [16]
-  int64_t scales = -1;     // bytes [groups x sub-scales][16]
-  int64_t minimums = -1;   // bytes [groups][16]
-  int64_t groups = 0;      // first group
+  int64_t minimum = -1;   // fp16 [16]
+  int64_t scales = -1;    // bytes [groups x sub-scales][16]
+  int64_t minimums = -1;  // bytes [groups][16]
+  int64_t groups = 0;     // first group
   int64_t group_bytes = 0;
   int bits = 0;
-  int sub_scales = 0;      // second-level scales of a group
+  int sub_scales = 0;  // second-level scales of a group
 };
 
 UnitLayout LayoutOf(PanelFormat format) {
   switch (format) {
-    case PanelFormat::kQ4_0: return {-1, -1, -1, 32, 256, 4, 0};
-    case PanelFormat::kQ4_1: return {32, -1, -1, 64, 256, 4, 0};
-    case PanelFormat::kQ5_0: return {-1, -1, -1, 32, 320, 5, 0};
-    case PanelFormat::kQ5_1: return {32, -1, -1, 64, 320, 5, 0};
-    case PanelFormat::kQ8_0: return {-1, -1, -1, 32, 512, 8, 0};
-    case PanelFormat::kQ4_K: return {32, 64, 192, 320, 256, 4, 1};
-    case PanelFormat::kQ5_K: return {32, 64, 192, 320, 320, 5, 1};
-    case PanelFormat::kQ6_K: return {-1, 32, -1, 288, 384, 6, 2};
-    default: return {};
+    case PanelFormat::kQ4_0:
+      return {-1, -1, -1, 32, 256, 4, 0};
+    case PanelFormat::kQ4_1:
+      return {32, -1, -1, 64, 256, 4, 0};
+    case PanelFormat::kQ5_0:
+      return {-1, -1, -1, 32, 320, 5, 0};
+    case PanelFormat::kQ5_1:
+      return {32, -1, -1, 64, 320, 5, 0};
+    case PanelFormat::kQ8_0:
+      return {-1, -1, -1, 32, 512, 8, 0};
+    case PanelFormat::kQ4_K:
+      return {32, 64, 192, 320, 256, 4, 1};
+    case PanelFormat::kQ5_K:
+      return {32, 64, 192, 320, 320, 5, 1};
+    case PanelFormat::kQ6_K:
+      return {-1, 32, -1, 288, 384, 6, 2};
+    default:
+      return {};
   }
 }
 
@@ -245,35 +270,57 @@ const char* Name(PanelFormat format) {
 
 PanelUnit UnitOf(PanelFormat format) {
   switch (format) {
-    case PanelFormat::kF32: return {1, 64};
+    case PanelFormat::kF32:
+      return {1, 64};
     case PanelFormat::kF16:
-    case PanelFormat::kBf16: return {1, 32};
-    case PanelFormat::kBf16Pairs: return {2, 64};
-    case PanelFormat::kQ4_0: return {32, 288};
-    case PanelFormat::kQ4_1: return {32, 320};
-    case PanelFormat::kQ5_0: return {32, 352};
-    case PanelFormat::kQ5_1: return {32, 384};
-    case PanelFormat::kQ8_0: return {32, 544};
-    case PanelFormat::kQ4_K: return {256, 320 + 8 * 256};
-    case PanelFormat::kQ5_K: return {256, 320 + 8 * 320};
-    case PanelFormat::kQ6_K: return {256, 288 + 8 * 384};
+    case PanelFormat::kBf16:
+      return {1, 32};
+    case PanelFormat::kBf16Pairs:
+      return {2, 64};
+    case PanelFormat::kQ4_0:
+      return {32, 288};
+    case PanelFormat::kQ4_1:
+      return {32, 320};
+    case PanelFormat::kQ5_0:
+      return {32, 352};
+    case PanelFormat::kQ5_1:
+      return {32, 384};
+    case PanelFormat::kQ8_0:
+      return {32, 544};
+    case PanelFormat::kQ4_K:
+      return {256, 320 + 8 * 256};
+    case PanelFormat::kQ5_K:
+      return {256, 320 + 8 * 320};
+    case PanelFormat::kQ6_K:
+      return {256, 288 + 8 * 384};
   }
   return {1, 1};
 }
 
 PanelFormat PanelFormatOf(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return PanelFormat::kF32;
-    case DType::kF16: return PanelFormat::kF16;
-    case DType::kBf16: return PanelFormat::kBf16;
-    case DType::kQ4_0: return PanelFormat::kQ4_0;
-    case DType::kQ4_1: return PanelFormat::kQ4_1;
-    case DType::kQ5_0: return PanelFormat::kQ5_0;
-    case DType::kQ5_1: return PanelFormat::kQ5_1;
-    case DType::kQ8_0: return PanelFormat::kQ8_0;
-    case DType::kQ4_K: return PanelFormat::kQ4_K;
-    case DType::kQ5_K: return PanelFormat::kQ5_K;
-    case DType::kQ6_K: return PanelFormat::kQ6_K;
+    case DType::kF32:
+      return PanelFormat::kF32;
+    case DType::kF16:
+      return PanelFormat::kF16;
+    case DType::kBf16:
+      return PanelFormat::kBf16;
+    case DType::kQ4_0:
+      return PanelFormat::kQ4_0;
+    case DType::kQ4_1:
+      return PanelFormat::kQ4_1;
+    case DType::kQ5_0:
+      return PanelFormat::kQ5_0;
+    case DType::kQ5_1:
+      return PanelFormat::kQ5_1;
+    case DType::kQ8_0:
+      return PanelFormat::kQ8_0;
+    case DType::kQ4_K:
+      return PanelFormat::kQ4_K;
+    case DType::kQ5_K:
+      return PanelFormat::kQ5_K;
+    case DType::kQ6_K:
+      return PanelFormat::kQ6_K;
   }
   return PanelFormat::kF32;
 }
@@ -316,14 +363,17 @@ StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat 
 
 void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out) {
   switch (dtype) {
-    case DType::kF32: std::memcpy(out, row, cols * 4); return;
+    case DType::kF32:
+      std::memcpy(out, row, cols * 4);
+      return;
     case DType::kF16:
       for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Fp16{Load16(row + 2 * i)});
       return;
     case DType::kBf16:
       for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Bf16{Load16(row + 2 * i)});
       return;
-    default: break;
+    default:
+      break;
   }
   const DTypeInfo info = Info(dtype);
   for (int64_t block = 0; block < cols / info.block_elements; ++block) {

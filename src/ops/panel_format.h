@@ -22,7 +22,18 @@ inline constexpr int64_t kPanelRows = 16;
 inline constexpr int64_t kGroup = 32;  // columns that share a scale of weights or activations
 
 enum class PanelFormat : uint8_t {
-  kF32, kF16, kBf16, kBf16Pairs, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K,
+  kF32,
+  kF16,
+  kBf16,
+  kBf16Pairs,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
 };
 
 constexpr bool IsQuantized(PanelFormat format) { return format >= PanelFormat::kQ4_0; }

@@ -122,14 +122,13 @@ struct Avx2Isa {
   KVASIR_INLINE int32_t RoundToInt8(const Vf& x, int8_t* out) {
     const __m256i a = _mm256_cvtps_epi32(x.a);
     const __m256i b = _mm256_cvtps_epi32(x.b);
-    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b),
-                                                   _MM_SHUFFLE(3, 1, 2, 0));
+    const __m256i words =
+        _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), _MM_SHUFFLE(3, 1, 2, 0));
     const __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
     const __m256i s8 = _mm256_add_epi32(a, b);
-    const __m128i s4 =
-        _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
+    const __m128i s4 = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
     const __m128i s2 = _mm_add_epi32(s4, _mm_shuffle_epi32(s4, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
   }
@@ -238,9 +237,9 @@ struct Avx2Isa {
             _mm256_madd_epi16(_mm256_maddubs_epi16(a0, _mm256_sign_epi8(xs, w0)), ones);
         const __m256i b =
             _mm256_madd_epi16(_mm256_maddubs_epi16(a1, _mm256_sign_epi8(xs, w1)), ones);
-        out[m][0] = step == 0 ? Vi{a, b}
-                              : Vi{_mm256_add_epi32(out[m][0].a, a),
-                                   _mm256_add_epi32(out[m][0].b, b)};
+        out[m][0] = step == 0
+                        ? Vi{a, b}
+                        : Vi{_mm256_add_epi32(out[m][0].a, a), _mm256_add_epi32(out[m][0].b, b)};
       }
     }
   }

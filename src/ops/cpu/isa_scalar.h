@@ -28,8 +28,12 @@ struct ScalarIsa {
     return out;
   }
 
-  static Vf Set(float x) { return Map([&](int) { return x; }); }
-  static Vf Load(const float* p) { return Map([&](int i) { return p[i]; }); }
+  static Vf Set(float x) {
+    return Map([&](int) { return x; });
+  }
+  static Vf Load(const float* p) {
+    return Map([&](int i) { return p[i]; });
+  }
   static void Store(float* p, const Vf& a) { std::memcpy(p, a.v, sizeof(a.v)); }
   static Vf LoadF16(const uint8_t* p) {
     return Map([&](int i) { return ToFloat(Fp16{At(p, i)}); });
@@ -37,7 +41,9 @@ struct ScalarIsa {
   static Vf LoadBf16(const uint8_t* p) {
     return Map([&](int i) { return ToFloat(Bf16{At(p, i)}); });
   }
-  static Vf LoadU8(const uint8_t* p) { return Map([&](int i) { return float(p[i]); }); }
+  static Vf LoadU8(const uint8_t* p) {
+    return Map([&](int i) { return float(p[i]); });
+  }
   static Vf LoadS8(const uint8_t* p) {
     return Map([&](int i) { return float(static_cast<int8_t>(p[i])); });
   }
@@ -45,10 +51,18 @@ struct ScalarIsa {
     for (int i = 0; i < 16; ++i) p[i] = ToBf16(a.v[i]).bits;
   }
 
-  static Vf Add(const Vf& a, const Vf& b) { return Map([&](int i) { return a.v[i] + b.v[i]; }); }
-  static Vf Sub(const Vf& a, const Vf& b) { return Map([&](int i) { return a.v[i] - b.v[i]; }); }
-  static Vf Mul(const Vf& a, const Vf& b) { return Map([&](int i) { return a.v[i] * b.v[i]; }); }
-  static Vf Div(const Vf& a, const Vf& b) { return Map([&](int i) { return a.v[i] / b.v[i]; }); }
+  static Vf Add(const Vf& a, const Vf& b) {
+    return Map([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static Vf Sub(const Vf& a, const Vf& b) {
+    return Map([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static Vf Mul(const Vf& a, const Vf& b) {
+    return Map([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  static Vf Div(const Vf& a, const Vf& b) {
+    return Map([&](int i) { return a.v[i] / b.v[i]; });
+  }
   static Vf Fma(const Vf& a, const Vf& b, const Vf& c) {
     return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
   }
@@ -59,7 +73,9 @@ struct ScalarIsa {
   static Vf Min(const Vf& a, const Vf& b) {
     return Map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
   }
-  static Vf Abs(const Vf& a) { return Map([&](int i) { return std::fabs(a.v[i]); }); }
+  static Vf Abs(const Vf& a) {
+    return Map([&](int i) { return std::fabs(a.v[i]); });
+  }
   // a where x >= y, else 0.
   static Vf KeepIfGe(const Vf& x, const Vf& y, const Vf& a) {
     return Map([&](int i) { return x.v[i] >= y.v[i] ? a.v[i] : 0.0f; });
@@ -84,7 +100,9 @@ struct ScalarIsa {
     for (int i = 1; i < 16; ++i) m = a.v[i] > m ? a.v[i] : m;
     return m;
   }
-  static Vf ToFloats(const Vi& a) { return Map([&](int i) { return float(a.v[i]); }); }
+  static Vf ToFloats(const Vi& a) {
+    return Map([&](int i) { return float(a.v[i]); });
+  }
 
   // Rounds to nearest even, 16 values, and returns their sum.
   static int32_t RoundToInt8(const Vf& a, int8_t* out) {

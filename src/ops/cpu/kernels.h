@@ -17,10 +17,10 @@ namespace kvasir::ops {
 // q + r * cols, scale + r * cols / 32 and so on.
 struct QuantizedRows {
   int64_t cols = 0;
-  int8_t* q = nullptr;          // in [-127, 127]
-  float* scale = nullptr;       // [cols / 32]: value = q * scale
-  float* sum = nullptr;         // [cols / 32]: scale * sum of q over the group
-  float* half_sum = nullptr;    // [cols / 16]: the same over 16 columns
+  int8_t* q = nullptr;             // in [-127, 127]
+  float* scale = nullptr;          // [cols / 32]: value = q * scale
+  float* sum = nullptr;            // [cols / 32]: scale * sum of q over the group
+  float* half_sum = nullptr;       // [cols / 16]: the same over 16 columns
   int32_t* integer_sum = nullptr;  // [cols / 32]: sum of q
 
   // Bytes that `rows` rows of `cols` columns take.
@@ -37,10 +37,10 @@ struct MatmulArgs {
   int64_t panel_end = 0;
   int64_t row_begin = 0;
   int64_t row_end = 0;
-  QuantizedRows quantized;            // for quantised weights
-  const float* floats = nullptr;      // [m][cols] for F32, F16 and BF16 weights
-  const uint16_t* bf16 = nullptr;     // [m][cols] for BF16 pairs
-  const float* bias = nullptr;        // [n] or null
+  QuantizedRows quantized;         // for quantised weights
+  const float* floats = nullptr;   // [m][cols] for F32, F16 and BF16 weights
+  const uint16_t* bf16 = nullptr;  // [m][cols] for BF16 pairs
+  const float* bias = nullptr;     // [n] or null
   float* out = nullptr;
   int64_t out_stride = 0;
   bool accumulate = false;  // add to what `out` holds: the residual stream
@@ -61,9 +61,9 @@ struct AttendArgs {
   int32_t head_dim = 0;
   bool kv_f32 = false;
   int32_t rows = 0;
-  const float* const* q = nullptr;    // [rows] -> [head_dim], already scaled
-  const int32_t* first = nullptr;     // [rows] first position that the row sees
-  const int32_t* last = nullptr;      // [rows] last position that the row sees
+  const float* const* q = nullptr;  // [rows] -> [head_dim], already scaled
+  const int32_t* first = nullptr;   // [rows] first position that the row sees
+  const int32_t* last = nullptr;    // [rows] last position that the row sees
   // The state of each row, written whole: maximum, sum of exponentials, weighted values.
   float* maximum = nullptr;  // [rows], -infinity where the row sees nothing here
   float* sum = nullptr;      // [rows]

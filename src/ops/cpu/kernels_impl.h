@@ -84,8 +84,7 @@ inline __attribute__((always_inline)) void LoadScales(const uint8_t* unit, int g
   if constexpr (F::kMinimum == Minimum::kTwoLevel) {
     const auto factor = Isa::LoadF16(unit + 32);
     scale = Isa::Mul(scale, Isa::LoadU8(unit + 64 + group * 16));
-    minimum =
-        Isa::Mul(Isa::Mul(factor, Isa::LoadU8(unit + 192 + group * 16)), Isa::Set(-1.0f));
+    minimum = Isa::Mul(Isa::Mul(factor, Isa::LoadU8(unit + 192 + group * 16)), Isa::Set(-1.0f));
   }
   if constexpr (F::kSubs == 2) {
     scale = Isa::Mul(scale, Isa::LoadS8(unit + 32 + (group * 2 + sub) * 16));
@@ -137,8 +136,7 @@ void QuantizedTile(const uint8_t* panel, const QuantizedRows& x, int64_t row,
 
 // Bias, residual and the store of one panel's 16 outputs of one row.
 template <class Isa>
-inline void StoreOutputs(const MatmulArgs& args, int64_t panel, int64_t row,
-                         typename Isa::Vf acc) {
+inline void StoreOutputs(const MatmulArgs& args, int64_t panel, int64_t row, typename Isa::Vf acc) {
   const int64_t column = panel * kPanelRows;
   float* out = args.out + row * args.out_stride + column;
   const int64_t left = args.weights.rows - column;
@@ -170,10 +168,17 @@ void QuantizedMatmul(const MatmulArgs& args) {
     int64_t row = args.row_begin;
     for (; row + 4 <= args.row_end; row += 4) QuantizedRowsOfPanel<Isa, F, 4>(args, panel, row);
     switch (args.row_end - row) {
-      case 3: QuantizedRowsOfPanel<Isa, F, 3>(args, panel, row); break;
-      case 2: QuantizedRowsOfPanel<Isa, F, 2>(args, panel, row); break;
-      case 1: QuantizedRowsOfPanel<Isa, F, 1>(args, panel, row); break;
-      default: break;
+      case 3:
+        QuantizedRowsOfPanel<Isa, F, 3>(args, panel, row);
+        break;
+      case 2:
+        QuantizedRowsOfPanel<Isa, F, 2>(args, panel, row);
+        break;
+      case 1:
+        QuantizedRowsOfPanel<Isa, F, 1>(args, panel, row);
+        break;
+      default:
+        break;
     }
   }
 }
@@ -182,7 +187,7 @@ void QuantizedMatmul(const MatmulArgs& args) {
 
 template <class Isa, PanelFormat kFormat>
 inline __attribute__((always_inline)) typename Isa::Vf LoadWeights(const uint8_t* panel,
-                                                                    int64_t k) {
+                                                                   int64_t k) {
   if constexpr (kFormat == PanelFormat::kF32) {
     return Isa::Load(reinterpret_cast<const float*>(panel) + k * kPanelRows);
   } else if constexpr (kFormat == PanelFormat::kF16) {
@@ -282,20 +287,31 @@ void PairMatmul(const MatmulArgs& args) {
 template <class Isa>
 void Matmul(const MatmulArgs& args) {
   switch (args.weights.format) {
-    case PanelFormat::kF32: return FloatMatmul<Isa, PanelFormat::kF32>(args);
-    case PanelFormat::kF16: return FloatMatmul<Isa, PanelFormat::kF16>(args);
-    case PanelFormat::kBf16: return FloatMatmul<Isa, PanelFormat::kBf16>(args);
+    case PanelFormat::kF32:
+      return FloatMatmul<Isa, PanelFormat::kF32>(args);
+    case PanelFormat::kF16:
+      return FloatMatmul<Isa, PanelFormat::kF16>(args);
+    case PanelFormat::kBf16:
+      return FloatMatmul<Isa, PanelFormat::kBf16>(args);
     case PanelFormat::kBf16Pairs:
       if constexpr (Isa::kBf16Pairs) PairMatmul<Isa>(args);
       return;
-    case PanelFormat::kQ4_0: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_0>>(args);
-    case PanelFormat::kQ4_1: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_1>>(args);
-    case PanelFormat::kQ5_0: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_0>>(args);
-    case PanelFormat::kQ5_1: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_1>>(args);
-    case PanelFormat::kQ8_0: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ8_0>>(args);
-    case PanelFormat::kQ4_K: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_K>>(args);
-    case PanelFormat::kQ5_K: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_K>>(args);
-    case PanelFormat::kQ6_K: return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ6_K>>(args);
+    case PanelFormat::kQ4_0:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_0>>(args);
+    case PanelFormat::kQ4_1:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_1>>(args);
+    case PanelFormat::kQ5_0:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_0>>(args);
+    case PanelFormat::kQ5_1:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_1>>(args);
+    case PanelFormat::kQ8_0:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ8_0>>(args);
+    case PanelFormat::kQ4_K:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_K>>(args);
+    case PanelFormat::kQ5_K:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ5_K>>(args);
+    case PanelFormat::kQ6_K:
+      return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ6_K>>(args);
   }
 }
 
@@ -420,8 +436,7 @@ bool Softmax(const AttendArgs& args, int32_t row, int32_t tile, float* scores) {
   using Vf = typename Isa::Vf;
   Vf s[4];
   for (int i = 0; i < 4; ++i) s[i] = Isa::Load(scores + 16 * i);
-  const float tile_max =
-      Isa::ReduceMax(Isa::Max(Isa::Max(s[0], s[1]), Isa::Max(s[2], s[3])));
+  const float tile_max = Isa::ReduceMax(Isa::Max(Isa::Max(s[0], s[1]), Isa::Max(s[2], s[3])));
   const float old_max = args.maximum[row];
   const float new_max = tile_max > old_max ? tile_max : old_max;
   const Vf shift = Isa::Set(new_max);
@@ -524,8 +539,8 @@ void Merge(const MergeArgs& args) {
 
 template <class Isa>
 constexpr CpuKernels MakeKernels() {
-  return {Isa::kName, Isa::kBf16Pairs, Matmul<Isa>, Quantize<Isa>, RoundBf16<Isa>, RmsNorm<Isa>,
-          SwiGlu<Isa>, Attend<Isa>, Merge<Isa>};
+  return {Isa::kName,   Isa::kBf16Pairs, Matmul<Isa>, Quantize<Isa>, RoundBf16<Isa>,
+          RmsNorm<Isa>, SwiGlu<Isa>,     Attend<Isa>, Merge<Isa>};
 }
 
 }  // namespace
