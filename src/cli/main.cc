@@ -14,8 +14,6 @@ int main(int argc, char** argv) {
   commands.push_back(cli::ChatCommand(program));
   commands.push_back(cli::BenchCommand(program));
   commands.push_back(cli::PullCommand(program));
-  commands.push_back(cli::BenchCommand(program));
-  commands.push_back(cli::ChatCommand(program));
   commands.push_back(cli::VersionCommand(program));
   try {
     program.parse(argc, argv);

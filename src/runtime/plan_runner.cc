@@ -37,8 +37,7 @@ StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Create(plan::Plan plan, int32_
   KVASIR_ASSIGN_OR_RETURN(out->arena_, device::Buffer::Allocate(p.arena_bytes));
   auto kv = device::Buffer::Allocate(static_cast<size_t>(num_blocks) * p.kv.block_bytes());
   if (!kv.ok()) {
-    return absl::ResourceExhaustedError(
-        fmt::format("kv-cache-memory: {}", kv.status().ToString()));
+    return absl::ResourceExhaustedError(fmt::format("kv-cache-memory: {}", kv.status().ToString()));
   }
   out->kv_ = *std::move(kv);
   return out;
@@ -164,20 +163,31 @@ void PlanRunner::SetUpAttention(const Batch& batch) {
 
 void PlanRunner::Execute(const PlanNode& node) {
   switch (node.op) {
-    case Op::kEmbed: return Embed(node);
-    case Op::kRmsNorm: return RmsNorm(node);
-    case Op::kMatmul: return Matmul(node);
-    case Op::kRope: return Rope(node);
+    case Op::kEmbed:
+      return Embed(node);
+    case Op::kRmsNorm:
+      return RmsNorm(node);
+    case Op::kMatmul:
+      return Matmul(node);
+    case Op::kRope:
+      return Rope(node);
     case Op::kScale:
     case Op::kSilu:
     case Op::kMul:
-    case Op::kAdd: return Elementwise(node);
-    case Op::kKvWrite: return KvWrite(node);
-    case Op::kAttention: return Attention(node);
-    case Op::kSelectLogits: return SelectLogits(node);
-    case Op::kQuantize: return Quantize(node);
-    case Op::kSwiGlu: return SwiGlu(node);
-    case Op::kRopeKvWrite: return RopeKvWrite(node);
+    case Op::kAdd:
+      return Elementwise(node);
+    case Op::kKvWrite:
+      return KvWrite(node);
+    case Op::kAttention:
+      return Attention(node);
+    case Op::kSelectLogits:
+      return SelectLogits(node);
+    case Op::kQuantize:
+      return Quantize(node);
+    case Op::kSwiGlu:
+      return SwiGlu(node);
+    case Op::kRopeKvWrite:
+      return RopeKvWrite(node);
   }
 }
 
@@ -218,7 +228,8 @@ void PlanRunner::WriteRow(ValueId value, int64_t row, const float* x) {
       if (out != x) std::memcpy(out, x, sizeof(float) * v.width);
       return;
     }
-    case ValueType::kQuantized: return plan_.kernels->quantize(x, row, QuantizedValue(value));
+    case ValueType::kQuantized:
+      return plan_.kernels->quantize(x, row, QuantizedValue(value));
     case ValueType::kBf16: {
       uint16_t* out = reinterpret_cast<uint16_t*>(arena_.bytes() + v.offset) + row * v.width;
       return plan_.kernels->round_bf16(x, v.width, out);
@@ -291,8 +302,12 @@ void PlanRunner::Matmul(const PlanNode& node) {
   ops::MatmulArgs args;
   args.weights = plan_.matrices[node.matrix].view;
   switch (input.type) {
-    case ValueType::kFloat: args.floats = Floats(node.inputs[0].value); break;
-    case ValueType::kQuantized: args.quantized = QuantizedValue(node.inputs[0].value); break;
+    case ValueType::kFloat:
+      args.floats = Floats(node.inputs[0].value);
+      break;
+    case ValueType::kQuantized:
+      args.quantized = QuantizedValue(node.inputs[0].value);
+      break;
     case ValueType::kBf16:
       args.bf16 = reinterpret_cast<const uint16_t*>(arena_.bytes() + input.offset);
       break;
@@ -379,8 +394,8 @@ void PlanRunner::StoreKv(int64_t row, int32_t layer, int32_t kv_head, const floa
   const BatchSequence& sequence = batch_->sequences[row_sequence_[row]];
   uint8_t* head = HeadBytes(sequence.blocks[position / kv.block_size], layer, kv_head);
   const int32_t slot = position % kv.block_size;
-  const int64_t k_at = int64_t{slot / ops::kKvUnit} * kv.head_dim * ops::kKvUnit +
-                       slot % ops::kKvUnit;
+  const int64_t k_at =
+      int64_t{slot / ops::kKvUnit} * kv.head_dim * ops::kKvUnit + slot % ops::kKvUnit;
   const int64_t v_at = int64_t{slot} * kv.head_dim;
   for (int32_t d = 0; d < kv.head_dim; ++d) {
     if (kv.dtype == DType::kF32) {
@@ -401,9 +416,8 @@ void PlanRunner::Attention(const PlanNode& node) {
   pool_->ParallelFor(static_cast<int64_t>(attention_items_.size()), [&](int64_t i, int thread) {
     Attend(attention_items_[i], node.inputs[0], node.layer, out, width, thread);
   });
-  pool_->ParallelFor(static_cast<int64_t>(merge_items_.size()), [&](int64_t i, int) {
-    MergePartials(merge_items_[i], out, width);
-  });
+  pool_->ParallelFor(static_cast<int64_t>(merge_items_.size()),
+                     [&](int64_t i, int) { MergePartials(merge_items_[i], out, width); });
 }
 
 void PlanRunner::Attend(const AttentionItem& item, const Operand& q, int32_t layer, float* out,
