@@ -16,6 +16,16 @@ using nlohmann::json;
 
 constexpr Duration kTimeout = std::chrono::hours(1);
 
+// A model must not steer the terminal: control characters but newline and tab are left out.
+std::string Printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 ? byte != 0x7f : c == '\n' || c == '\t') out += c;
+  }
+  return out;
+}
+
 class Chat {
  public:
   Chat(const ChatOptions& options, Url url, std::ostream& out)
@@ -49,7 +59,8 @@ class Chat {
     messages_.push_back({{"role", "user"}, {"content", question}});
     StatusOr<CompletionStream::Answer> answer = absl::InternalError("no answer");
     Run([this, &answer]() -> asio::awaitable<void> {
-      CompletionStream stream([this](std::string_view text) { out_ << text << std::flush; });
+      CompletionStream stream(
+          [this](std::string_view text) { out_ << Printable(text) << std::flush; });
       HttpRequest request = Request();
       HttpClient::Sink sink = [&stream](int status, std::string_view bytes) {
         stream.Add(status, bytes);
@@ -65,7 +76,7 @@ class Chat {
     if (answer.ok()) {
       messages_.push_back({{"role", "assistant"}, {"content", answer->text}});
     } else {
-      out_ << "error: " << answer.status().message() << '\n';
+      out_ << "error: " << Printable(std::string(answer.status().message())) << '\n';
       messages_.erase(messages_.size() - 1);
     }
   }

@@ -28,7 +28,7 @@ std::vector<std::string> Reply(const TinyServer::Request& request) {
   const auto delta = [](const std::string& text) {
     return json{{"choices", {{{"delta", {{"content", text}}}}}}}.dump();
   };
-  return EventStream({delta("got "), delta(std::to_string(messages.size()))});
+  return EventStream({delta("g\x1b\x07ot "), delta(std::to_string(messages.size()))});
 }
 
 TEST(ChatTest, KeepsTheConversationUntilReset) {

@@ -120,24 +120,24 @@ Report MakeReport(const Options& options, std::string model,
 std::string FormatTable(const Report& r) {
   std::string out;
   const auto line = std::back_inserter(out);
-  fmt::format_to(line, "{:<10}{} at {}\n", "model", r.model.empty() ? "?" : r.model, r.options.url);
-  fmt::format_to(line, "{:<10}{} ok, {} failed in {:.2f} s\n", "requests", r.succeeded, r.failed,
+  fmt::format_to(line, "{:<12}{} at {}\n", "model", r.model.empty() ? "?" : r.model, r.options.url);
+  fmt::format_to(line, "{:<12}{} ok, {} failed in {:.2f} s\n", "requests", r.succeeded, r.failed,
                  r.duration_s);
   for (const auto& [message, count] : r.errors) {
-    fmt::format_to(line, "{:<10}{} x {}\n", "", count, message);
+    fmt::format_to(line, "{:<12}{} x {}\n", "", count, message);
   }
-  fmt::format_to(line, "{:<10}{} in ({:.1f} % cached), {} out\n", "tokens", r.input_tokens,
+  fmt::format_to(line, "{:<12}{} in ({:.1f} % cached), {} out\n", "tokens", r.input_tokens,
                  Percent(r.cached_tokens, r.input_tokens), r.output_tokens);
-  fmt::format_to(line, "{:<10}{:.2f} requests/s, {:.1f} input tokens/s, {:.1f} output tokens/s\n",
+  fmt::format_to(line, "{:<12}{:.2f} requests/s, {:.1f} input tokens/s, {:.1f} output tokens/s\n",
                  "throughput", r.request_rate, r.input_rate, r.output_rate);
-  fmt::format_to(line, "{:<10}{:.2f} requests/s, {:.1f} % (TTFT <= {}, TPOT <= {})\n\n", "goodput",
+  fmt::format_to(line, "{:<12}{:.2f} requests/s, {:.1f} % (TTFT <= {}, TPOT <= {})\n\n", "goodput",
                  r.goodput, Percent(r.good, r.succeeded + r.failed), Slo(r.options.slo_ttft_ms),
                  Slo(r.options.slo_tpot_ms));
-  fmt::format_to(line, "{:<10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "ms", "mean", "p50", "p90", "p99",
+  fmt::format_to(line, "{:<12}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "ms", "mean", "p50", "p90", "p99",
                  "max");
   for (const auto& [name, d] : {std::pair("TTFT", r.ttft), std::pair("TPOT", r.tpot),
                                 std::pair("ITL", r.itl), std::pair("E2E", r.e2e)}) {
-    fmt::format_to(line, "{:<10}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}\n", name, d.mean,
+    fmt::format_to(line, "{:<12}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}\n", name, d.mean,
                    d.p50, d.p90, d.p99, d.max);
   }
   return out;

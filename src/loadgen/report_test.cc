@@ -65,7 +65,7 @@ TEST(ReportTest, PrintsAsTableAndJson) {
   const std::string table = FormatTable(report);
   EXPECT_THAT(table, HasSubstr("tiny at http://h:1"));
   EXPECT_THAT(table, HasSubstr("1 ok, 0 failed"));
-  EXPECT_THAT(table, HasSubstr("TTFT          100.00"));
+  EXPECT_THAT(table, HasSubstr("TTFT            100.00"));
   const nlohmann::json json = ToJson(report);
   EXPECT_EQ(json["ttft_ms"]["p99"], 100);
   EXPECT_EQ(json["output_tokens"], 2);
