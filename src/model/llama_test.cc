@@ -1,0 +1,120 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include "model/architecture.h"
+
+namespace kvasir::model {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// Shapes only: building a graph looks at no weight.
+Checkpoint TinyCheckpoint() {
+  Checkpoint out;
+  ModelConfig& c = out.config;
+  c.architecture = "llama";
+  c.layers = 2;
+  c.hidden = 64;
+  c.heads = 4;
+  c.kv_heads = 2;
+  c.head_dim = 16;
+  c.ffn = 96;
+  c.vocab = 50;
+  c.context_length = 128;
+  const auto add = [&](const std::string& name, int64_t rows, int64_t cols) {
+    out.tensors[name] = {.dtype = DType::kF32, .rows = rows, .cols = cols};
+  };
+  add("token_embd.weight", 50, 64);
+  add("output_norm.weight", 1, 64);
+  for (int layer = 0; layer < c.layers; ++layer) {
+    const std::string p = fmt::format("blk.{}.", layer);
+    add(p + "attn_norm.weight", 1, 64);
+    add(p + "attn_q.weight", 64, 64);
+    add(p + "attn_k.weight", 32, 64);
+    add(p + "attn_v.weight", 32, 64);
+    add(p + "attn_output.weight", 64, 64);
+    add(p + "ffn_norm.weight", 1, 64);
+    add(p + "ffn_gate.weight", 96, 64);
+    add(p + "ffn_up.weight", 96, 64);
+    add(p + "ffn_down.weight", 64, 96);
+  }
+  return out;
+}
+
+std::string ErrorOf(const Checkpoint& checkpoint) {
+  const StatusOr<graph::Graph> graph = BuildGraph(checkpoint);
+  return graph.ok() ? "OK" : std::string(graph.status().message());
+}
+
+// The weights of the last matrix product, which makes the logits.
+std::string HeadOf(const Checkpoint& checkpoint) {
+  const StatusOr<graph::Graph> graph = BuildGraph(checkpoint);
+  return graph.ok() ? graph->nodes.back().weights.at(0) : graph.status().ToString();
+}
+
+TEST(BuildGraph, BuildsAModelWithATiedOrAnOwnHead) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  EXPECT_EQ(HeadOf(checkpoint), "token_embd.weight");
+  checkpoint.tensors["output.weight"] = {.rows = 50, .cols = 64};
+  EXPECT_EQ(HeadOf(checkpoint), "output.weight");
+}
+
+TEST(BuildGraph, NamesEveryMissingTensor) {
+  const Checkpoint whole = TinyCheckpoint();
+  for (const auto& [name, view] : whole.tensors) {
+    Checkpoint checkpoint = TinyCheckpoint();
+    checkpoint.tensors.erase(name);
+    EXPECT_EQ(ErrorOf(checkpoint), fmt::format("tensor '{}' is missing", name));
+  }
+}
+
+TEST(BuildGraph, NamesTensorFoundAndExpectedShape) {
+  const Checkpoint whole = TinyCheckpoint();
+  for (const auto& [name, view] : whole.tensors) {
+    Checkpoint checkpoint = TinyCheckpoint();
+    checkpoint.tensors[name].rows += 1;
+    checkpoint.tensors[name].cols += 2;
+    EXPECT_THAT(ErrorOf(checkpoint),
+                AllOf(HasSubstr(fmt::format("'{}'", name)),
+                      HasSubstr(fmt::format("has shape [{}, {}]", view.rows + 1, view.cols + 2)),
+                      HasSubstr(fmt::format("asks for [{}, {}]", view.rows, view.cols))));
+  }
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.tensors["output.weight"] = {.rows = 49, .cols = 64};
+  EXPECT_THAT(ErrorOf(checkpoint),
+              AllOf(HasSubstr("'output.weight'"), HasSubstr("[49, 64]"), HasSubstr("[50, 64]")));
+}
+
+TEST(BuildGraph, ChecksBiasesWhereThereAreAny) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.config.architecture = "qwen2";
+  checkpoint.tensors["blk.1.attn_k.bias"] = {.rows = 1, .cols = 32};
+  EXPECT_EQ(ErrorOf(checkpoint), "OK");
+  checkpoint.tensors["blk.1.attn_k.bias"].cols = 64;
+  EXPECT_THAT(ErrorOf(checkpoint),
+              AllOf(HasSubstr("'blk.1.attn_k.bias'"), HasSubstr("[1, 64]"), HasSubstr("[1, 32]")));
+}
+
+TEST(BuildGraph, RefusesConfigurationsTheKernelsCannotRun) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.config.kv_heads = 3;
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("3 KV heads"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.head_dim = 20;
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("head size 20"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.ffn = 100;
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("feed-forward size 100"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.eos_ids = {50};
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("end token 50"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.architecture = "rwkv";
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("'rwkv'"));
+}
+
+}  // namespace
+}  // namespace kvasir::model
