@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets into fuzz/corpus: small valid files to mutate."""
+
+import json
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+U32, FLOAT, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+
+
+def save(target, name, content):
+    path = CORPUS / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def text(s):
+    return struct.pack("<Q", len(s)) + s.encode()
+
+
+def value(v):
+    if isinstance(v, bool):
+        return struct.pack("<IB", BOOL, v)
+    if isinstance(v, int):
+        return struct.pack("<II", U32, v)
+    if isinstance(v, float):
+        return struct.pack("<If", FLOAT, v)
+    if isinstance(v, str):
+        return struct.pack("<I", STRING) + text(v)
+    kind = STRING if isinstance(v[0], str) else FLOAT if isinstance(v[0], float) else U32
+    return struct.pack("<IIQ", ARRAY, kind, len(v)) + b"".join(value(x)[4:] for x in v)
+
+
+def gguf(metadata, tensors, version=3):
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
+    for key, v in metadata.items():
+        out += text(key) + value(v)
+    data = b""
+    for name, dims, kind, content in tensors:
+        data += bytes(-len(data) % 32)
+        out += text(name) + struct.pack("<I", len(dims))
+        out += struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, len(data))
+        data += content
+    return out + bytes(-len(out) % 32) + data
+
+
+def safetensors(tensors):
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    for name, dtype, shape, content in tensors:
+        header[name] = {
+            "dtype": dtype,
+            "shape": shape,
+            "data_offsets": [len(data), len(data) + len(content)],
+        }
+        data += content
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+def main():
+    config = {
+        "general.architecture": "llama",
+        "llama.block_count": 1,
+        "llama.embedding_length": 32,
+        "llama.attention.head_count": 2,
+        "llama.attention.head_count_kv": 1,
+        "llama.feed_forward_length": 64,
+        "llama.context_length": 128,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": ["<s>", "</s>", "a"],
+        "tokenizer.ggml.scores": [0.0, 0.0, -1.0],
+        "tokenizer.ggml.token_type": [3, 3, 1],
+        "tokenizer.ggml.merges": ["a a"],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.add_bos_token": True,
+    }
+    embedding = ("token_embd.weight", [32, 3], 8, bytes(3 * 34))
+    factors = ("rope_freqs.weight", [8], 0, struct.pack("<8f", *range(1, 9)))
+    linear = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
+    save("gguf", "llama", gguf(config, [embedding]))
+    save("gguf", "factors", gguf(config, [embedding, factors], version=2))
+    save("gguf", "linear", gguf({**config, **linear}, [embedding]))
+    save("gguf", "empty", gguf({"general.alignment": 64}, []))
+
+    f32, bf16 = ("a", "F32", [2, 3], bytes(24)), ("b", "BF16", [4], bytes(8))
+    save("safetensors", "two", safetensors([f32, bf16]))
+    save("safetensors", "scalar", safetensors([("s", "F16", [], bytes(2))]))
+    save("safetensors", "empty", safetensors([]))
+
+    llama = {
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "vocab_size": 100,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500000.0,
+        "eos_token_id": [1, 2],
+    }
+    llama3 = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    qwen2 = {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "sliding_window": 8}
+    for name, extra in [
+        ("llama", {}),
+        ("llama3", {"rope_scaling": llama3}),
+        ("linear", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ("parameters", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+        ("qwen2", qwen2),
+    ]:
+        save("config", name, json.dumps({**llama, **extra}).encode())
+
+
+if __name__ == "__main__":
+    main()
