@@ -3,6 +3,7 @@
 #include <absl/strings/match.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -298,7 +299,8 @@ class Metadata {
     const auto it = map_.find(key);
     if (it == map_.end() && fallback) return *fallback;
     const auto* v = Find<double>(key);
-    if (v == nullptr || !(*v > 0) || !(*v < 1e12)) {
+    // Bounded so that the float is neither zero nor infinite.
+    if (v == nullptr || !(*v >= std::numeric_limits<float>::min()) || !(*v < 1e12)) {
       return Malformed(absl::StrCat(key, ": missing, or no positive number"));
     }
     return static_cast<float>(*v);
@@ -335,8 +337,9 @@ StatusOr<std::vector<float>> RopeFactors(const Metadata& meta, const GgufFile& f
   std::vector<float> out(tensor.cols);
   std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
   for (float f : out) {
-    if (!(f > 0.0f))
-      return Malformed("tensor 'rope_freqs.weight' has a value that is not positive");
+    if (!(f > 0.0f) || !std::isfinite(f)) {
+      return Malformed("tensor 'rope_freqs.weight' has a value that is not positive and finite");
+    }
   }
   return out;
 }
@@ -391,6 +394,10 @@ StatusOr<ModelConfig> GgufConfig(const GgufFile& file) {
   KVASIR_ASSIGN_OR_RETURN(c.kv_heads, meta.Int(a + ".attention.head_count_kv", 1, 4096, c.heads));
   KVASIR_ASSIGN_OR_RETURN(c.head_dim,
                           meta.Int(a + ".attention.key_length", 1, 4096, c.hidden / c.heads));
+  if (c.head_dim == 0) {
+    return Malformed(absl::StrCat(a, ".attention.key_length: missing, and ", a,
+                                  ".embedding_length is below the head count"));
+  }
   KVASIR_ASSIGN_OR_RETURN(c.ffn, meta.Int(a + ".feed_forward_length", 1, kMax));
   KVASIR_ASSIGN_OR_RETURN(c.context_length, meta.Int(a + ".context_length", 1, kMax));
   KVASIR_ASSIGN_OR_RETURN(const int32_t rotated,

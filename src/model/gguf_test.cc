@@ -352,6 +352,10 @@ TEST(GgufConfig, NamesTheKeyAtFault) {
   EXPECT_THAT(
       ConfigErrorOf(Writer(GoodFile()).Tensor("rope_freqs.weight", {7}, kF32Type, Floats(7))),
       HasSubstr("rope_freqs.weight"));
+  EXPECT_THAT(
+      ConfigErrorOf(
+          GoodFile().Without("llama.attention.head_count").Int("llama.attention.head_count", 33)),
+      StartsWith("llama.attention.key_length"));
   // Factor 0 would divide by zero.
   EXPECT_THAT(ConfigErrorOf(GoodFile().Tensor("rope_freqs.weight", {8}, kF32Type, Floats(8))),
               HasSubstr("not positive"));

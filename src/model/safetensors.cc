@@ -95,6 +95,24 @@ StatusOr<TensorView> ReadTensor(const std::string& name, const json& entry,
                     data.subspan(begin, size)};
 }
 
+// The format gives every byte to one tensor at most; a file that does otherwise is damaged.
+Status CheckOverlaps(const TensorMap& tensors) {
+  std::vector<const TensorMap::value_type*> sorted;
+  sorted.reserve(tensors.size());
+  for (const auto& entry : tensors) sorted.push_back(&entry);
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) {
+    return a->second.bytes.data() < b->second.bytes.data();
+  });
+  for (size_t i = 1; i < sorted.size(); ++i) {
+    const absl::Span<const uint8_t> before = sorted[i - 1]->second.bytes;
+    if (before.data() + before.size() > sorted[i]->second.bytes.data()) {
+      return Malformed(absl::StrCat("tensor '", sorted[i]->first, "' overlaps tensor '",
+                                    sorted[i - 1]->first, "'"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Reads typed fields of config.json; the first error is kept.
 class ConfigReader {
  public:
@@ -114,10 +132,12 @@ class ConfigReader {
   float Float(const char* key, std::optional<float> fallback = {}) {
     const auto it = object_.find(key);
     if ((it == object_.end() || it->is_null()) && fallback) return *fallback;
-    if (it == object_.end() || !it->is_number() || !(it->get<double>() > 0)) {
+    // Bounded so that the float is neither zero nor infinite.
+    const double value = it != object_.end() && it->is_number() ? it->get<double>() : 0.0;
+    if (!(value >= std::numeric_limits<float>::min() && value < 1e12)) {
       return static_cast<float>(Fail(key, "missing, or no positive number"));
     }
-    return it->get<float>();
+    return static_cast<float>(value);
   }
 
   std::string String(const char* key, std::string fallback) {
@@ -182,6 +202,10 @@ Status ReadRope(const json& root, ModelConfig& c) {
     const float low = reader.Float("low_freq_factor");
     const float high = reader.Float("high_freq_factor");
     const int32_t original = reader.Int("original_max_position_embeddings", 1, 1 << 24);
+    KVASIR_RETURN_IF_ERROR(reader.status());
+    if (!(low < high)) {
+      return Malformed("config.json: high_freq_factor: is not above low_freq_factor");
+    }
     c.rope_factors = Llama3Factors(c.head_dim, c.rope_theta, factor, low, high, original);
   } else if (type != "default") {
     return absl::UnimplementedError(
@@ -251,14 +275,18 @@ std::string CanonicalName(absl::string_view name) {
   return std::string(name);
 }
 
+// The string at `key` of an object; empty when there is none.
+std::string StringAt(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
 // The token's text out of a tokenizer_config.json entry, which is a string or an object.
 std::string TokenText(const json& config, const char* key) {
   const auto it = config.find(key);
   if (it == config.end()) return "";
   if (it->is_string()) return it->get<std::string>();
-  if (!it->is_object()) return "";
-  const auto content = it->find("content");
-  return content != it->end() && content->is_string() ? content->get<std::string>() : "";
+  return it->is_object() ? StringAt(*it, "content") : "";
 }
 
 // "chat_template" is a string, or an array of named ones, of which "default" counts.
@@ -268,8 +296,8 @@ std::string TemplateText(const json& config) {
   if (it->is_string()) return it->get<std::string>();
   if (!it->is_array()) return "";
   for (const json& entry : *it) {
-    if (entry.is_object() && entry.value("name", "") == "default") {
-      return entry.value("template", "");
+    if (entry.is_object() && StringAt(entry, "name") == "default") {
+      return StringAt(entry, "template");
     }
   }
   return "";
@@ -359,6 +387,7 @@ StatusOr<TensorMap> ParseSafetensors(absl::Span<const uint8_t> bytes) {
     KVASIR_ASSIGN_OR_RETURN(const TensorView view, ReadTensor(name, entry, data));
     out.emplace(name, view);
   }
+  KVASIR_RETURN_IF_ERROR(CheckOverlaps(out));
   return out;
 }
 
@@ -381,6 +410,9 @@ StatusOr<ModelConfig> HuggingFaceConfig(std::string_view text) {
   const bool windowed = c.architecture != "qwen2" || reader.Bool("use_sliding_window");
   if (windowed) c.sliding_window = reader.Int("sliding_window", 0, 1 << 24, 0);
   KVASIR_RETURN_IF_ERROR(reader.status());
+  if (c.head_dim == 0) {
+    return Malformed("config.json: head_dim: missing, and hidden_size is below the head count");
+  }
   if (activation != "silu") {
     return absl::UnimplementedError(
         absl::StrCat("config.json: hidden_act: '", activation, "' is not supported (silu is)"));
