@@ -64,9 +64,9 @@ StatusOr<int32_t> ChooseBlocks(const ModelOptions& options, const plan::Plan& pl
   int64_t bytes = options.kv_cache_bytes;
   if (bytes == 0) bytes = std::min(kDefaultSequences * sequence_blocks * block, free / 2);
   if (bytes > free) {
-    return absl::ResourceExhaustedError(
-        fmt::format("kv-cache-memory: {} MiB were asked for but only {} MiB of memory are free",
-                    bytes >> 20, free >> 20));
+    return absl::ResourceExhaustedError(fmt::format(
+        "kv-cache-memory: a KV cache of {} MiB was asked for but only {} MiB of memory are free",
+        bytes >> 20, free >> 20));
   }
   const int64_t blocks = std::min<int64_t>(bytes / block, 1 << 30);
   if (blocks < 2) {

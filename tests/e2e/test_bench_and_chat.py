@@ -49,13 +49,13 @@ def test_bench_names_a_bad_option_and_a_missing_server(kvasir):
 def test_chat_streams_answers_from_a_terminal(binary, server):
     result = subprocess.run(
         [binary, "chat", "--url", server.url, "--temperature", "0", "--max-tokens", "30"],
-        input="What is the capital of France?\n/reset\nName a color.\n/quit\n",
+        input="Write the word hello.\n/reset\nName a color.\n/quit\n",
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert result.returncode == 0, result.stderr
-    assert "Paris" in result.stdout
+    assert "Hello" in result.stdout and "color" in result.stdout
 
 
 def test_chat_says_that_no_server_answers(binary):

@@ -1,0 +1,216 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/float16.h"
+#include "ops/cpu/dispatch.h"
+#include "ops/packing.h"
+
+namespace kvasir::ops {
+namespace {
+
+constexpr int64_t kRows = 40;  // two panels and a half
+constexpr int64_t kCols = 512;
+
+// Random stored rows: any bytes are valid integers, the scales are set to small numbers.
+std::vector<uint8_t> RandomMatrix(DType dtype, std::mt19937& random) {
+  const DTypeInfo info = Info(dtype);
+  std::vector<uint8_t> out(kRows * kCols / info.block_elements * info.block_bytes);
+  for (uint8_t& b : out) b = static_cast<uint8_t>(random());
+  std::uniform_real_distribution<float> value(-0.02f, 0.02f);
+  const auto put = [&](size_t at) {
+    const Fp16 v = ToFp16(value(random));
+    std::memcpy(&out[at], &v, 2);
+  };
+  for (size_t block = 0; block < out.size(); block += info.block_bytes) {
+    if (dtype == DType::kF32) {
+      const float v = value(random);
+      std::memcpy(&out[block], &v, 4);
+    } else if (dtype == DType::kBf16) {
+      const Bf16 v = ToBf16(value(random));
+      std::memcpy(&out[block], &v, 2);
+    } else {
+      put(dtype == DType::kQ6_K ? block + 208 : block);
+      const bool has_minimum = dtype == DType::kQ4_1 || dtype == DType::kQ5_1 ||
+                               dtype == DType::kQ4_K || dtype == DType::kQ5_K;
+      if (has_minimum) put(block + 2);
+    }
+  }
+  return out;
+}
+
+std::vector<float> RandomActivations(int64_t rows, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  std::vector<float> out(rows * kCols);
+  for (float& x : out) x = normal(random);
+  std::fill_n(out.begin() + 64, 32, 0.0f);  // a group of zeros
+  return out;
+}
+
+std::vector<float> Product(const CpuKernels& kernels, const PackedMatrix& matrix,
+                           const std::vector<float>& x, int64_t begin, int64_t end) {
+  const int64_t rows = static_cast<int64_t>(x.size()) / kCols;
+  std::vector<uint8_t> memory(QuantizedRows::Bytes(rows, kCols) + 64);
+  MatmulArgs args;
+  args.weights = matrix.view;
+  args.panel_end = matrix.view.panels;
+  args.row_begin = begin;
+  args.row_end = end;
+  args.floats = x.data();
+  args.quantized = QuantizedRows::At(memory.data(), rows, kCols);
+  for (int64_t r = 0; r < rows; ++r) kernels.quantize(x.data() + r * kCols, r, args.quantized);
+  std::vector<float> out(rows * kRows, 0.0f);
+  args.out = out.data();
+  args.out_stride = kRows;
+  kernels.matmul(args);
+  return out;
+}
+
+class MatmulTest : public testing::TestWithParam<DType> {
+ protected:
+  MatmulTest() : random_(7), stored_(RandomMatrix(GetParam(), random_)), pool_(1) {
+    const MatrixSource source{GetParam(), kRows, kCols, stored_.data()};
+    matrix_ = Pack({&source, 1}, PanelFormatOf(GetParam()), pool_).value();
+  }
+
+  std::mt19937 random_;
+  std::vector<uint8_t> stored_;
+  ThreadPool pool_;
+  PackedMatrix matrix_;
+};
+
+// Weights are exact; the activations' rounding to int8 is the only error.
+TEST_P(MatmulTest, StaysCloseToTheExpandedWeights) {
+  const std::vector<float> x = RandomActivations(5, random_);
+  const std::vector<float> got = Product(*ScalarKernels(), matrix_, x, 0, 5);
+  const DTypeInfo info = Info(GetParam());
+  std::vector<float> w(kCols);
+  for (int64_t n = 0; n < kRows; ++n) {
+    DequantizeRow(GetParam(), stored_.data() + n * kCols / info.block_elements * info.block_bytes,
+                  kCols, w.data());
+    for (int64_t m = 0; m < 5; ++m) {
+      double want = 0, norm = 0;
+      for (int64_t k = 0; k < kCols; ++k) {
+        want += double{w[k]} * x[m * kCols + k];
+        norm += double{w[k]} * w[k];
+      }
+      // Each activation is off by at most half a step of about 3 / 127.
+      EXPECT_NEAR(got[m * kRows + n], want, 5 * 0.5 * 3.5 / 127 * std::sqrt(norm) + 1e-5);
+    }
+  }
+}
+
+TEST_P(MatmulTest, EveryFamilyGivesTheSameBits) {
+  const std::vector<float> x = RandomActivations(9, random_);
+  const std::vector<float> want = Product(*ScalarKernels(), matrix_, x, 0, 9);
+  for (const char* isa : {"avx2", "avx512"}) {
+    const auto kernels = SelectKernels(isa);
+    if (!kernels.ok()) continue;  // a machine without it runs the others
+    const std::vector<float> got = Product(**kernels, matrix_, x, 0, 9);
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * 4), 0) << isa;
+  }
+}
+
+TEST_P(MatmulTest, ARowDoesNotDependOnTheOthers) {
+  const std::vector<float> x = RandomActivations(9, random_);
+  const CpuKernels& kernels = **SelectKernels("auto");
+  const std::vector<float> whole = Product(kernels, matrix_, x, 0, 9);
+  for (int64_t begin = 0; begin < 9; ++begin) {
+    for (int64_t end = begin + 1; end <= 9; ++end) {
+      const std::vector<float> part = Product(kernels, matrix_, x, begin, end);
+      EXPECT_EQ(std::memcmp(&part[begin * kRows], &whole[begin * kRows], (end - begin) * kRows * 4),
+                0);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest,
+                         testing::Values(DType::kF32, DType::kBf16, DType::kQ4_0, DType::kQ4_1,
+                                         DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K,
+                                         DType::kQ5_K, DType::kQ6_K),
+                         [](const auto& info) { return Info(info.param).name; });
+
+// Attention of one head over BF16 K and V, with the states of two super-tiles merged.
+std::vector<float> AttendAll(const CpuKernels& kernels, const std::vector<uint16_t>& k,
+                             const std::vector<uint16_t>& v, const std::vector<float>& queries,
+                             const std::vector<int32_t>& positions, int32_t dim) {
+  const int32_t rows = static_cast<int32_t>(positions.size());
+  std::vector<const float*> q(rows);
+  for (int32_t r = 0; r < rows; ++r) q[r] = queries.data() + r * dim;
+  const std::vector<int32_t> first(rows, 0);
+  std::vector<float> maximum(rows), sum(rows), values(rows * dim), scratch(AttendScratch(dim));
+  std::vector<float> into_max(rows, -INFINITY), into_sum(rows, 0), into(rows * dim, 0);
+  for (int32_t base = 0; base <= positions.back(); base += kKvSuperTile) {
+    AttendArgs args;
+    for (int32_t u = 0; u < kKvSuperTile / kKvUnit && base + u * kKvUnit <= positions.back(); ++u) {
+      const int64_t at = int64_t{base + u * kKvUnit} * dim;
+      args.k[u] = reinterpret_cast<const uint8_t*>(k.data() + at);
+      args.v[u] = reinterpret_cast<const uint8_t*>(v.data() + at);
+    }
+    args.base = base;
+    args.head_dim = dim;
+    args.rows = rows;
+    args.q = q.data();
+    args.first = first.data();
+    args.last = positions.data();
+    args.maximum = maximum.data();
+    args.sum = sum.data();
+    args.values = values.data();
+    args.scratch = scratch.data();
+    kernels.attend(args);
+    for (int32_t r = 0; r < rows; ++r) {
+      kernels.merge({dim, maximum[r], sum[r], values.data() + r * dim, &into_max[r], &into_sum[r],
+                     into.data() + r * dim});
+    }
+  }
+  for (int32_t i = 0; i < rows * dim; ++i) into[i] /= into_sum[i / dim];
+  return into;
+}
+
+TEST(AttendTest, MatchesSoftmaxAndNoRowDependsOnTheOthers) {
+  constexpr int32_t kDim = 32, kPositions = 400;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  std::vector<uint16_t> k(kPositions * kDim), v(kPositions * kDim);
+  for (uint16_t& x : k) x = ToBf16(normal(random)).bits;
+  for (uint16_t& x : v) x = ToBf16(normal(random)).bits;
+  const std::vector<int32_t> positions = {0, 15, 16, 63, 64, 65, 255, 256, 300, 399};
+  std::vector<float> queries(positions.size() * kDim);
+  for (float& x : queries) x = normal(random) * 0.3f;
+  const CpuKernels& kernels = **SelectKernels("auto");
+  const auto all = AttendAll(kernels, k, v, queries, positions, kDim);
+  const auto scalar = AttendAll(*ScalarKernels(), k, v, queries, positions, kDim);
+  EXPECT_EQ(std::memcmp(all.data(), scalar.data(), all.size() * 4), 0);
+  for (size_t r = 0; r < positions.size(); ++r) {
+    const std::vector<float> query(queries.begin() + r * kDim, queries.begin() + (r + 1) * kDim);
+    const auto alone = AttendAll(kernels, k, v, query, {positions[r]}, kDim);
+    EXPECT_EQ(std::memcmp(alone.data(), &all[r * kDim], kDim * 4), 0) << positions[r];
+    std::vector<double> weight(positions[r] + 1);
+    double total = 0;
+    for (int32_t t = 0; t <= positions[r]; ++t) {
+      double score = 0;
+      for (int32_t d = 0; d < kDim; ++d) {
+        score += query[d] * ToFloat(Bf16{k[t / 16 * 16 * kDim + d * 16 + t % 16]});
+      }
+      total += weight[t] = std::exp(score);
+    }
+    for (int32_t d = 0; d < kDim; ++d) {
+      double want = 0;
+      for (int32_t t = 0; t <= positions[r]; ++t) {
+        want += weight[t] / total * ToFloat(Bf16{v[t * kDim + d]});
+      }
+      EXPECT_NEAR(alone[d], want, 1e-4);
+    }
+  }
+}
+
+TEST(DispatchTest, NamesWhatItDoesNotKnow) {
+  EXPECT_THAT(std::string(SelectKernels("neon").status().message()), testing::HasSubstr("neon"));
+}
+
+}  // namespace
+}  // namespace kvasir::ops
