@@ -6,6 +6,7 @@ import re
 import selectors
 import signal
 import subprocess
+import tempfile
 import time
 
 import httpx
@@ -21,10 +22,11 @@ class Server:
     """A running `kvasir serve`."""
 
     def __init__(self, *args, model="default", env=None):
+        self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [BINARY, "serve", model, "--port", "0", *args],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.log,
             text=True,
             env={**os.environ, **(env or {})},
         )
@@ -39,8 +41,12 @@ class Server:
         line = self.process.stdout.readline()
         match = re.search(r" on (http://\S+)", line)
         if match is None:
-            raise RuntimeError(f"kvasir serve said {line!r} and {self.process.stderr.read()!r}")
+            raise RuntimeError(f"kvasir serve said {line!r} and {self.logged()!r}")
         return match.group(1)
+
+    def logged(self):
+        self.log.seek(0)
+        return self.log.read()
 
     def openai(self, api_key="none"):
         return openai.OpenAI(base_url=self.url + "/v1", api_key=api_key, max_retries=0, timeout=120)
@@ -86,7 +92,7 @@ def server(binary):
     """The default model, shared by tests that do not change how it is served."""
     running = Server()
     yield running
-    assert running.stop() == 0
+    assert running.stop() == 0, running.logged()
 
 
 @pytest.fixture
@@ -113,7 +119,7 @@ def start_server(binary):
     yield start
     for one in running:
         if one.process.poll() is None:
-            assert one.stop() == 0
+            assert one.stop() == 0, one.logged()
 
 
 @pytest.fixture

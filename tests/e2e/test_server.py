@@ -131,13 +131,13 @@ def test_a_second_signal_ends_it_at_once(start_server):
 
 
 def test_a_full_queue_answers_429(start_server):
-    server = start_server("--max-num-seqs", "1", "--max-queue", "1")
+    server = start_server("--max-num-seqs", "1", "--max-queue", "2")
     statuses, lock = [], threading.Lock()
 
     def one(_):
         with server.http() as http:
             response = http.post(
-                "/v1/completions", json={**LONG, "stream": False, "max_tokens": 50}
+                "/v1/completions", json={**LONG, "stream": False, "max_tokens": 200}
             )
         with lock:
             statuses.append(response.status_code)
@@ -146,8 +146,9 @@ def test_a_full_queue_answers_429(start_server):
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(8)))
-    assert statuses.count(200) >= 2
+    assert statuses.count(200) >= 1
     assert statuses.count(429) >= 1
+    assert statuses.count(200) + statuses.count(429) == 8
 
 
 def test_a_request_timeout_answers_408(start_server):
@@ -193,7 +194,7 @@ def test_faults_at_start_are_one_clear_line(kvasir, server, tmp_path):
     config = tmp_path / "kvasir.toml"
     config.write_text("prot = 9000\n")
     assert "unknown key 'prot'" in one_line(kvasir("serve", "--config", str(config)))
-    assert "KV" in one_line(kvasir("serve", "--kv-cache-memory", "900TiB", "--port", "0"))
+    assert "kv-cache-memory" in one_line(kvasir("serve", "--kv-cache-memory", "900TiB", "--port", "0"))
 
 
 def test_help_and_version(kvasir):
