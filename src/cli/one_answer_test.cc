@@ -1,0 +1,322 @@
+// One request, one answer, on a real model: whatever happens to a request inside the engine, its
+// tokens, the bits of its raw logits and the bytes of the KV blocks that it publishes are those of
+// the same request run alone.
+//
+// KVASIR_LONG_TESTS takes 40 requests of up to 4,000 prompt tokens and 256 output tokens.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <xxhash.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <random>
+#include <tuple>
+
+#include "base/check.h"
+#include "cli/cache_dir.h"
+#include "compile/compiler.h"
+#include "core/block_hash.h"
+#include "engine/admission.h"
+#include "engine/core.h"
+#include "engine/testing/recording_sink.h"
+#include "model/checkpoint.h"
+#include "ops/cpu/dispatch.h"
+#include "runtime/plan_runner.h"
+
+namespace kvasir::cli {
+namespace {
+
+using engine::EngineOptions;
+using engine::RecordingSink;
+using runtime::PlanRunner;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
+constexpr int32_t kSharedTokens = 40;  // prefix of the requests that hit each other's blocks
+
+bool LongTests() { return std::getenv("KVASIR_LONG_TESTS") != nullptr; }
+
+// Stands between engine and model. With `vary` it is the planted fault: a kernel whose result
+// depends on the batch, by the last bit of one logit.
+class ForwardingRunner final : public runtime::Runner {
+ public:
+  ForwardingRunner(PlanRunner& inner, bool vary) : inner_(inner), vary_(vary) {}
+
+  int32_t vocab_size() const override { return inner_.vocab_size(); }
+  int32_t block_size() const override { return inner_.block_size(); }
+  int32_t num_blocks() const override { return inner_.num_blocks(); }
+  int32_t max_batch_tokens() const override { return inner_.max_batch_tokens(); }
+  ThreadPool& pool() override { return inner_.pool(); }
+
+  Status Run(const Batch& batch, absl::Span<float> logits) override {
+    largest_batch_ = std::max(largest_batch_, batch.sequences.size());
+    KVASIR_RETURN_IF_ERROR(inner_.Run(batch, logits));
+    if (vary_ && batch.sequences.size() > 1 && !logits.empty()) {
+      logits[0] = std::nextafter(logits[0], 1e9f);
+    }
+    return absl::OkStatus();
+  }
+
+  size_t largest_batch() const { return largest_batch_; }
+
+ private:
+  PlanRunner& inner_;
+  const bool vary_;
+  size_t largest_batch_ = 0;
+};
+
+// Everything that must not depend on what else the engine does.
+struct Answers {
+  std::map<std::pair<std::string, int32_t>, std::vector<TokenId>> tokens;  // request, choice
+  std::map<std::tuple<std::string, int32_t, int32_t>, uint64_t> logits;    // and position
+  std::map<Hash128, uint64_t> blocks;  // bytes of each published block
+  int32_t contradictions = 0;          // two values for one key within a run
+
+  template <typename Map>
+  void Put(Map& map, const typename Map::key_type& key, uint64_t hash) {
+    const auto [it, added] = map.try_emplace(key, hash);
+    if (!added && it->second != hash) ++contradictions;
+  }
+
+  void Add(const Answers& other) {
+    tokens.insert(other.tokens.begin(), other.tokens.end());
+    logits.insert(other.logits.begin(), other.logits.end());
+    for (const auto& [key, hash] : other.blocks) Put(blocks, key, hash);
+    contradictions += other.contradictions;
+  }
+};
+
+// What of `got` is not as in `expected`.
+struct Difference {
+  int64_t tokens = 0, logits = 0, blocks = 0;
+
+  bool none() const { return tokens + logits + blocks == 0; }
+};
+
+template <typename Map>
+int64_t CountDifferent(const Map& expected, const Map& got) {
+  int64_t different = 0;
+  for (const auto& [key, value] : got) {
+    const auto it = expected.find(key);
+    different += it == expected.end() || it->second != value;
+  }
+  return different;
+}
+
+Difference Compare(const Answers& expected, const Answers& got) {
+  return {.tokens = CountDifferent(expected.tokens, got.tokens) +
+                    std::abs(static_cast<int64_t>(expected.tokens.size()) -
+                             static_cast<int64_t>(got.tokens.size())),
+          .logits = CountDifferent(expected.logits, got.logits) +
+                    std::abs(static_cast<int64_t>(expected.logits.size()) -
+                             static_cast<int64_t>(got.logits.size())),
+          .blocks = CountDifferent(expected.blocks, got.blocks) + got.contradictions};
+}
+
+struct Conditions {
+  std::string name;
+  EngineOptions options;
+  int threads = 2;
+  int rounds = 1;  // 2: once more on a warm cache
+  bool vary = false;
+};
+
+class OneAnswerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (kSanitized) GTEST_SKIP() << "real models run in the release build";
+    if (!std::filesystem::exists(DefaultModelPath())) {
+      if (std::getenv("CI") == nullptr) {
+        GTEST_SKIP() << DefaultModelPath() << " is not there: scripts/fetch_default_model.sh";
+      }
+      FAIL() << DefaultModelPath() << " is not there: scripts/fetch_default_model.sh";
+    }
+    StatusOr<model::Checkpoint> loaded = model::LoadCheckpoint(DefaultModelPath());
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    checkpoint_ = std::make_shared<const model::Checkpoint>(*std::move(loaded));
+    MakeRequests();
+  }
+
+  void MakeRequests() {
+    // Around the tiles of rows, the blocks, the query tiles and the super-tiles of attention.
+    std::vector<int32_t> lengths = {1, 2, 15, 16, 17, 31, 63, 65, 100, 129, 255, 257, 300};
+    if (LongTests()) {
+      for (int32_t n :
+           {33,   64,   128,  256,  511,  512,  513,  640,  767,  769,  1023, 1024, 1025, 1100,
+            1200, 1279, 1500, 1537, 1800, 2000, 2047, 2049, 2500, 3000, 3333, 3900, 4000}) {
+        lengths.push_back(n);
+      }
+    } else {
+      lengths.push_back(1025);
+    }
+    std::mt19937 random(5);
+    const auto draw = [&] { return static_cast<TokenId>(20 + random() % 40000); };
+    std::vector<TokenId> shared(kSharedTokens);
+    for (TokenId& id : shared) id = draw();
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      auto request = std::make_shared<Request>();
+      request->id = fmt::format("{}-of-{}", i, lengths[i]);
+      for (int32_t k = 0; k < lengths[i]; ++k) {
+        request->prompt_ids.push_back(i % 3 == 0 && k < kSharedTokens ? shared[k] : draw());
+      }
+      request->hash_root = CacheRoot("weights", "numerics", "", "");
+      request->unit_hashes = HashUnits(request->hash_root, request->prompt_ids);
+      request->sampling.temperature = i % 2 ? 1.0f : 0.0f;
+      request->sampling.seed = 1000 + i;
+      request->sampling.n = i % 5 == 3 ? 4 : 1;
+      request->sampling.max_tokens = LongTests() ? 256 : 20;
+      request->sampling.ignore_eos = true;
+      requests_.push_back(std::move(request));
+    }
+  }
+
+  PlanRunner& Runner(int threads) {
+    std::unique_ptr<PlanRunner>& runner = runners_[threads];
+    if (runner != nullptr) return *runner;
+    auto pool = std::make_unique<ThreadPool>(threads);
+    StatusOr<plan::Plan> plan = compile::Compile(checkpoint_,
+                                                 {.kernels = *ops::SelectKernels("auto"),
+                                                  .max_model_len = LongTests() ? 4352 : 1088,
+                                                  .max_batch_tokens = LongTests() ? 2048 : 1024},
+                                                 *pool);
+    KVASIR_CHECK(plan.ok(), "the model compiles");
+    auto made = PlanRunner::Create(*std::move(plan), LongTests() ? 6000 : 500, std::move(pool));
+    KVASIR_CHECK(made.ok(), "the runner fits into memory");
+    runner = *std::move(made);
+    return *runner;
+  }
+
+  // Hashes the bytes of each block as it is published.
+  class BlockRecorder final : public kv::KvEventListener {
+   public:
+    BlockRecorder(PlanRunner& runner, Answers& answers) : runner_(runner), answers_(answers) {}
+    void OnStored(const kv::BlockStored& event) override {
+      const absl::Span<const uint8_t> bytes = runner_.BlockBytes(event.block);
+      answers_.Put(answers_.blocks, event.hash, XXH3_64bits(bytes.data(), bytes.size()));
+    }
+    void OnRemoved(const kv::BlockRemoved&) override {}
+
+   private:
+    PlanRunner& runner_;
+    Answers& answers_;
+  };
+
+  // Runs `requests` at once in a new engine, `rounds` times, and returns what the last round gave,
+  // with the blocks of all.
+  Answers Run(absl::Span<const std::shared_ptr<Request>> requests, const Conditions& conditions,
+              EngineStats* total) {
+    PlanRunner& model = Runner(conditions.threads);
+    ForwardingRunner runner(model, conditions.vary);
+    Answers answers;
+    BlockRecorder recorder(model, answers);
+    EngineOptions options = conditions.options;
+    options.kv_listener = &recorder;
+    options.test.on_logits = [&](const std::string& id, int32_t choice, int32_t position,
+                                 absl::Span<const float> row) {
+      answers.Put(answers.logits, {id, choice, position},
+                  XXH3_64bits(row.data(), row.size() * sizeof(float)));
+    };
+    const ModelInfo info{.vocab_size = model.vocab_size(),
+                         .max_model_len = model.plan().max_model_len,
+                         .block_size = model.block_size()};
+    const SteadyClock clock;
+    engine::Core core(runner, *engine::FitModel(info, runner), options, clock);
+    for (int round = 0; round < conditions.rounds; ++round) {
+      answers.tokens.clear();
+      std::vector<std::shared_ptr<RecordingSink>> sinks;
+      for (const auto& request : requests) {
+        sinks.push_back(std::make_shared<RecordingSink>());
+        const Status added = core.Add(request, sinks.back());
+        EXPECT_TRUE(added.ok()) << added;
+      }
+      while (core.Step()) {
+      }
+      for (size_t i = 0; i < sinks.size(); ++i) {
+        EXPECT_TRUE(sinks[i]->Finished(requests[i]->sampling.n)) << requests[i]->id;
+        for (const auto& [index, choice] : sinks[i]->choices) {
+          EXPECT_EQ(choice.finish, FinishReason::kLength) << choice.error;
+          answers.tokens[{requests[i]->id, index}] = choice.tokens;
+        }
+      }
+    }
+    EXPECT_TRUE(core.CheckIntegrity().ok()) << core.CheckIntegrity();
+    EXPECT_EQ(core.stats().blocks_held, 0);
+    if (requests.size() > 1) EXPECT_GT(runner.largest_batch(), 1u);
+    *total = core.stats();
+    return answers;
+  }
+
+  // Each request in an engine of its own, on one thread.
+  Answers RunAlone() {
+    Answers all;
+    for (const auto& request : requests_) {
+      EngineStats stats;
+      Conditions alone{.options = {.prefill_step_target = std::chrono::hours(1)}, .threads = 1};
+      all.Add(Run({&request, 1}, alone, &stats));
+      EXPECT_EQ(stats.cached_prompt_tokens + stats.preemptions, 0);
+    }
+    EXPECT_EQ(all.contradictions, 0);
+    return all;
+  }
+
+  std::shared_ptr<const model::Checkpoint> checkpoint_;
+  std::vector<std::shared_ptr<Request>> requests_;
+  std::map<int, std::unique_ptr<PlanRunner>> runners_;  // by threads
+};
+
+TEST_F(OneAnswerTest, IsTheSameAloneAndInAnyCompany) {
+  const Answers alone = RunAlone();
+  EngineOptions uncached;
+  uncached.enable_prefix_caching = false;
+  EngineOptions preempting;
+  preempting.test.preempt_every_n_steps = 3;
+  const std::vector<Conditions> all = {
+      {.name = "one batch, cold then warm", .rounds = 2},
+      {.name = "uncached", .options = uncached},
+      {.name = "one thread, chunks of 256",
+       .options = {.max_num_batched_tokens = 256},
+       .threads = 1},
+      {.name = "chunks of 100", .options = {.max_num_batched_tokens = 100}},
+      {.name = "chunks of 37", .options = {.max_num_batched_tokens = 37}},
+      {.name = "preempting", .options = preempting},
+  };
+  EngineStats sum;
+  for (const Conditions& conditions : all) {
+    EngineStats stats;
+    const Difference difference = Compare(alone, Run(requests_, conditions, &stats));
+    fmt::print(
+        "{}: {} steps, {} prompt tokens cached, {} computed, {} chunks, {} preemptions, {} forks, "
+        "{} copies on write; different: {} answers, {} rows of logits, {} blocks\n",
+        conditions.name, stats.steps, stats.cached_prompt_tokens, stats.computed_prompt_tokens,
+        stats.prefill_chunks, stats.preemptions, stats.forks, stats.copy_on_writes,
+        difference.tokens, difference.logits, difference.blocks);
+    EXPECT_TRUE(difference.none()) << conditions.name;
+    if (conditions.rounds > 1) EXPECT_GT(stats.cached_prompt_tokens, 1000);
+    if (conditions.options.max_num_batched_tokens < 1024) EXPECT_GT(stats.prefill_chunks, 3);
+    if (conditions.options.test.preempt_every_n_steps > 0) EXPECT_GT(stats.preemptions, 5);
+    EXPECT_GT(stats.forks, 0);
+    EXPECT_GT(stats.copy_on_writes, 0);
+  }
+  fmt::print("{} answers, {} rows of logits and {} blocks compared under {} conditions\n",
+             alone.tokens.size(), alone.logits.size(), alone.blocks.size(), all.size());
+}
+
+// The comparison sees a fault in the last bit of one logit.
+TEST_F(OneAnswerTest, ABatchVariantKernelIsSeen) {
+  requests_.resize(4);
+  const Answers alone = RunAlone();
+  EngineStats stats;
+  EXPECT_TRUE(Compare(alone, Run(requests_, {.name = "sound"}, &stats)).none());
+  const Difference faulty = Compare(alone, Run(requests_, {.vary = true}, &stats));
+  EXPECT_GT(faulty.logits, 0);
+  EXPECT_FALSE(faulty.none());
+}
+
+}  // namespace
+}  // namespace kvasir::cli
