@@ -32,10 +32,10 @@ def rss(pid):
 async def one_request(http, seed):
     """One request, streamed or not, that is left at a random moment: never, at once, or later."""
     choose = random.Random(seed)
-    shared = [choose.randrange(4) + 100] * choose.choice([0, 64, 300])
+    shared = [choose.randrange(4) + 100] * choose.choice([0, 64, 200])
     body = {
-        "prompt": shared + [choose.randrange(1000, 40000) for _ in range(choose.randint(1, 200))],
-        "max_tokens": choose.randint(1, 60),
+        "prompt": shared + [choose.randrange(1000, 40000) for _ in range(choose.randint(1, 80))],
+        "max_tokens": choose.randint(1, 30),
         "n": choose.choice([1, 1, 1, 3]),
         "stream": choose.random() < 0.8,
         "priority": choose.randint(-1, 1),
@@ -69,7 +69,8 @@ def main():
     parser.add_argument("--requests", type=int, default=10000)
     parser.add_argument("--waves", type=int, default=20)
     options = parser.parse_args()
-    server = Server("--max-queue", "64")
+    # A small KV cache, all of it touched soon: its pages count as RSS only once they are used.
+    server = Server("--max-queue", "64", "--kv-cache-memory", "128MiB")
     per_wave = max(1, options.requests // options.waves)
     memory, outcomes = [], {}
     for i in range(options.waves):
