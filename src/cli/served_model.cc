@@ -19,23 +19,8 @@ namespace {
 
 constexpr int64_t kDefaultSequences = 8;  // of full length that the default KV cache holds
 
-text::GgufVocab ToVocab(const model::GgufVocabulary& v) {
-  return {.model = v.model,
-          .pre = v.pre,
-          .tokens = v.tokens,
-          .scores = v.scores,
-          .types = v.types,
-          .merges = v.merges,
-          .bos_id = v.bos_id,
-          .eos_id = v.eos_id,
-          .unk_id = v.unk_id,
-          .add_bos = v.add_bos,
-          .add_eos = v.add_eos,
-          .add_space_prefix = v.add_space_prefix};
-}
-
 StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
-  if (text.gguf_vocab) return text::Tokenizer::FromGguf(ToVocab(*text.gguf_vocab));
+  if (text.gguf_vocab) return text::Tokenizer::FromGguf(*text.gguf_vocab);
   if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
   return absl::NotFoundError(
       "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
@@ -44,7 +29,6 @@ StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles&
 Status LoadText(const ModelOptions& options, const model::TextFiles& text, ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
   KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
-  out.add_bos = text.add_bos;
   const std::string& source =
       options.chat_template_override.empty() ? text.chat_template : options.chat_template_override;
   if (source.empty()) return absl::OkStatus();

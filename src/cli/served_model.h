@@ -33,7 +33,6 @@ struct ServedModel {
   ModelInfo info;
   std::unique_ptr<text::Tokenizer> tokenizer;         // null: ids only
   std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
-  bool add_bos = false;  // prompts that are no chat start with the BOS token
 };
 
 // Loads and compiles. Errors name the file or option at fault.

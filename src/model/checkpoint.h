@@ -16,6 +16,7 @@
 #include "base/dtype.h"
 #include "base/mapped_file.h"
 #include "base/status.h"
+#include "core/gguf_vocab.h"
 
 namespace kvasir::model {
 
@@ -52,30 +53,13 @@ struct ModelConfig {
   std::vector<int32_t> eos_ids;
 };
 
-// The vocabulary of a GGUF file, field by field.
-struct GgufVocabulary {
-  std::string model;
-  std::string pre;
-  std::vector<std::string> tokens;
-  std::vector<float> scores;
-  std::vector<int32_t> types;
-  std::vector<std::string> merges;
-  int32_t bos_id = -1;
-  int32_t eos_id = -1;
-  int32_t unk_id = -1;
-  bool add_bos = false;
-  bool add_eos = false;
-  bool add_space_prefix = true;
-};
-
 // What is known of text processing; at most one of the two tokenizer sources is set.
 struct TextFiles {
-  std::optional<GgufVocabulary> gguf_vocab;
+  std::optional<GgufVocab> gguf_vocab;
   std::optional<std::string> tokenizer_json;
   std::string chat_template;  // empty: none
   std::string bos_token;
   std::string eos_token;
-  bool add_bos = false;
 };
 
 // Immutable after loading; thread-safe.

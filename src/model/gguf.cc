@@ -430,7 +430,7 @@ StatusOr<TextFiles> GgufText(const GgufFile& file) {
   if (const auto* t = meta.Find<std::string>("tokenizer.chat_template")) text.chat_template = *t;
   const auto* tokens = meta.Find<std::vector<std::string>>("tokenizer.ggml.tokens");
   if (tokens == nullptr) return text;
-  GgufVocabulary v;
+  GgufVocab v;
   v.tokens = *tokens;
   KVASIR_ASSIGN_OR_RETURN(v.model, meta.String("tokenizer.ggml.model"));
   if (const auto* pre = meta.Find<std::string>("tokenizer.ggml.pre")) v.pre = *pre;
@@ -445,12 +445,11 @@ StatusOr<TextFiles> GgufText(const GgufFile& file) {
   KVASIR_ASSIGN_OR_RETURN(v.bos_id, meta.Int("tokenizer.ggml.bos_token_id", 0, last, -1));
   KVASIR_ASSIGN_OR_RETURN(v.eos_id, meta.Int("tokenizer.ggml.eos_token_id", 0, last, -1));
   KVASIR_ASSIGN_OR_RETURN(v.unk_id, meta.Int("tokenizer.ggml.unknown_token_id", 0, last, -1));
-  v.add_bos = meta.Bool("tokenizer.ggml.add_bos_token", v.model == "llama");
+  if (const bool* add = meta.Find<bool>("tokenizer.ggml.add_bos_token")) v.add_bos = *add;
   v.add_eos = meta.Bool("tokenizer.ggml.add_eos_token", false);
   v.add_space_prefix = meta.Bool("tokenizer.ggml.add_space_prefix", true);
   if (v.bos_id >= 0) text.bos_token = v.tokens[v.bos_id];
   if (v.eos_id >= 0) text.eos_token = v.tokens[v.eos_id];
-  text.add_bos = v.add_bos;
   text.gguf_vocab = std::move(v);
   return text;
 }

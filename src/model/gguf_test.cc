@@ -394,7 +394,7 @@ TEST(GgufText, ReadsTheVocabulary) {
   EXPECT_THAT(text->gguf_vocab->tokens, ElementsAre("<unk>", "<s>", "</s>", "a"));
   EXPECT_EQ(text->bos_token, "<s>");
   EXPECT_EQ(text->eos_token, "</s>");
-  EXPECT_TRUE(text->add_bos);
+  EXPECT_FALSE(text->gguf_vocab->add_bos.has_value());  // the file does not say
 }
 
 TEST(GgufText, RefusesIdsOutsideTheVocabulary) {

@@ -317,7 +317,6 @@ StatusOr<TextFiles> ReadTextFiles(const std::filesystem::path& folder) {
     text.bos_token = TokenText(*config, "bos_token");
     text.eos_token = TokenText(*config, "eos_token");
     text.chat_template = TemplateText(*config);
-    text.add_bos = ConfigReader(*config).Bool("add_bos_token");
   }
   if (std::filesystem::exists(folder / "chat_template.jinja")) {
     KVASIR_ASSIGN_OR_RETURN(text.chat_template, ReadText(folder / "chat_template.jinja"));

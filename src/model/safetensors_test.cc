@@ -343,7 +343,6 @@ TEST(LoadHuggingFace, LoadsAFolderOfTwoShards) {
   }
   EXPECT_EQ(checkpoint->text.bos_token, "<s>");
   EXPECT_EQ(checkpoint->text.eos_token, "</s>");
-  EXPECT_TRUE(checkpoint->text.add_bos);
   EXPECT_EQ(checkpoint->text.chat_template, "y");
   EXPECT_EQ(checkpoint->text.tokenizer_json, "{}");
 }

@@ -127,7 +127,8 @@ StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufVocab& vocab)
     return absl::InvalidArgumentError(fmt::format("tokenizer.ggml.{}", error.view()));
   }
   std::vector<TokenId> prefix;
-  if (vocab.add_bos && vocab.bos_id >= 0) prefix.push_back(vocab.bos_id);
+  const bool add_bos = vocab.add_bos.value_or(DefaultAddBos(vocab.model, vocab.pre));
+  if (add_bos && vocab.bos_id >= 0) prefix.push_back(vocab.bos_id);
   return Finish(std::move(handle), model.decoding, std::move(prefix));
 }
 

@@ -9,25 +9,10 @@
 #include <vector>
 
 #include "base/status.h"
+#include "core/gguf_vocab.h"
 #include "core/sampling_params.h"
 
 namespace kvasir::text {
-
-// A vocabulary as a GGUF file states it; a loader fills it from the file's metadata.
-struct GgufVocab {
-  std::string model;  // tokenizer.ggml.model: "gpt2" or "llama"
-  std::string pre;    // tokenizer.ggml.pre
-  std::vector<std::string> tokens;
-  std::vector<float> scores;        // "llama" only
-  std::vector<int32_t> types;       // 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
-  std::vector<std::string> merges;  // "gpt2" only, "left right"
-  TokenId bos_id = -1;              // -1: none
-  TokenId eos_id = -1;
-  TokenId unk_id = -1;
-  bool add_bos = false;
-  bool add_eos = false;
-  bool add_space_prefix = true;  // "llama" only
-};
 
 // Whether a GGUF file without tokenizer.ggml.add_bos_token means that prompts begin with BOS.
 bool DefaultAddBos(std::string_view model, std::string_view pre);

@@ -296,6 +296,12 @@ TEST(GgufVocabTest, BosIsOnByDefaultWhereLlamaCppHasItOn) {
   EXPECT_TRUE(DefaultAddBos("llama", "default"));
   EXPECT_TRUE(DefaultAddBos("gpt2", "llama-bpe"));
   EXPECT_FALSE(DefaultAddBos("gpt2", "qwen2"));
+  // A file that does not say gets what its kind means; one that says so is obeyed.
+  GgufVocab vocab = TinyVocab("tiny_spm");
+  vocab.add_bos.reset();
+  EXPECT_THAT(Tokenizer::FromGguf(vocab).value()->PromptPrefix(), ElementsAre(vocab.bos_id));
+  vocab.add_bos = false;
+  EXPECT_TRUE(Tokenizer::FromGguf(vocab).value()->PromptPrefix().empty());
 }
 
 // ---- tokenizer.json ----
