@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Kvasir beside llama.cpp's server: same weights, same load generator, turn by turn.
+
+Prompts are unique token ids, so nothing is cached; answers have equal lengths. Each round measures
+Kvasir and then llama.cpp with flash attention on and off; the ratio of a round is against the
+better of the two. Prints medians and the flags of both servers.
+"""
+
+import argparse
+import json
+import pathlib
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KVASIR = ROOT / "build/release/kvasir"
+# name, options of `kvasir bench`, figure, target ratio
+CASES = [
+    ("prefill 512, tok/s", ["--max-concurrency", "1", "--input-len", "512", "--output-len", "1"],
+     lambda r: 512e3 / r["ttft_ms"]["p50"], 3.0),
+    ("decode batch 1, tok/s", ["--max-concurrency", "1", "--input-len", "16", "--output-len", "128"],
+     lambda r: 1e3 / r["tpot_ms"]["p50"], 1.5),
+    ("16 streams, output tok/s", ["--max-concurrency", "16", "--input-len", "64", "--output-len", "128"],
+     lambda r: r["output_tokens_per_s"], 3.0),
+]
+PROMPTS = {"prefill 512, tok/s": 4, "decode batch 1, tok/s": 2, "16 streams, output tok/s": 16}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    def __init__(self, name, command, port):
+        self.name, self.url = name, f"http://127.0.0.1:{port}"
+        print(f"{name}: {' '.join(map(str, command))}")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(self.url + "/health", timeout=1)
+                return
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise SystemExit(f"{name} did not start")
+                time.sleep(0.1)
+
+    def measure(self, case, seed):
+        name, options, figure, _ = case
+        with tempfile.NamedTemporaryFile("r") as out:
+            done = subprocess.run(
+                [KVASIR, "bench", "--url", self.url, "--json", out.name, "--seed", str(seed),
+                 "--num-prompts", str(PROMPTS[name]), *options,
+                 "--extra-body", '{"cache_prompt": false}'],
+                capture_output=True, text=True)
+            if done.returncode != 0:
+                raise SystemExit(f"{self.name}: {done.stdout}{done.stderr}")
+            report = json.load(out)
+        expected = PROMPTS[name] * int(options[options.index("--output-len") + 1])
+        if report["output_tokens"] != expected or report["cached_tokens"] != 0:
+            raise SystemExit(f"{self.name}: {report['output_tokens']} output tokens for {expected}, "
+                             f"{report['cached_tokens']} cached")
+        return figure(report)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--llama-server", default=next(iter(
+        (ROOT / "build/peers").rglob("llama-server")), None))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    if args.llama_server is None:
+        raise SystemExit("llama-server is missing: bench/peers/setup.sh builds it")
+    ports = [free_port() for _ in range(3)]
+    peer = [args.llama_server, "-m", args.model, "-t", str(args.threads), "-np", "16",
+            "-c", str(16 * 1024), "--port"]
+    servers = [
+        Server("kvasir", [KVASIR, "serve", args.model, "--threads", str(args.threads), "--port",
+                          str(ports[0])], ports[0]),
+        Server("llama.cpp -fa on", [*peer, str(ports[1]), "-fa", "on"], ports[1]),
+        Server("llama.cpp -fa off", [*peer, str(ports[2]), "-fa", "off"], ports[2]),
+    ]
+    try:
+        for number, case in enumerate(CASES):
+            # The first round warms up. Every round has prompts of its own.
+            seeds = [1000 * number + i for i in range(args.rounds + 1)]
+            rows = [[s.measure(case, seed) for s in servers] for seed in seeds][1:]
+            medians = [statistics.median(column) for column in zip(*rows)]
+            ratio = statistics.median(r[0] / max(r[1:]) for r in rows)
+            figures = ", ".join(f"{s.name} {m:.1f}" for s, m in zip(servers, medians))
+            print(f"{case[0]}: {figures}; ratio {ratio:.2f} (target {case[3]})", flush=True)
+    finally:
+        for server in servers:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
