@@ -94,6 +94,17 @@ inline __attribute__((always_inline)) void LoadScales(const uint8_t* unit, int g
   }
 }
 
+// A single row streams its weights from memory once: asks for those of a few groups ahead, which
+// the hardware's own prefetch leaves too late at the ends of pages.
+template <class F>
+inline __attribute__((always_inline)) void PrefetchWeights(const uint8_t* group) {
+  constexpr int kAhead = 2048;
+#pragma GCC unroll 9
+  for (int line = 0; line < F::kUnitBytes / F::kGroups; line += 64) {
+    __builtin_prefetch(group + kAhead + line, 0, 2);
+  }
+}
+
 // acc[m] = the 16 outputs of a panel for M consecutive rows of activations.
 template <class Isa, class F, int M>
 void QuantizedTile(const uint8_t* panel, const QuantizedRows& x, int64_t row,
@@ -107,6 +118,7 @@ void QuantizedTile(const uint8_t* panel, const QuantizedRows& x, int64_t row,
   for (int64_t g = 0; g < groups; ++g) {
     const int inner = static_cast<int>(g % F::kGroups);
     const uint8_t* unit = panel + g / F::kGroups * F::kUnitBytes;
+    if constexpr (M == 1) PrefetchWeights<F>(unit + inner * F::kGroupBytes);
     const int8_t* q[M];
     int32_t q_sum[M];
 #pragma GCC unroll 4
