@@ -38,7 +38,7 @@ constexpr bool kSanitized = true;
 constexpr bool kSanitized = false;
 #endif
 
-constexpr int32_t kScratchBlocks = 64;
+constexpr size_t kVisitedRows = 64;  // of logits at a time
 
 // Lengthens what would take minutes.
 bool LongTests() { return std::getenv("KVASIR_LONG_TESTS") != nullptr; }
@@ -103,12 +103,12 @@ class Model {
     options.max_batch_tokens = std::min(max_tokens, 1024);
     StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
     KVASIR_CHECK(plan.ok(), "the model compiles");
-    own_blocks_ = (max_tokens + options.block_size - 1) / options.block_size;
+    const int32_t blocks = (max_tokens + options.block_size - 1) / options.block_size;
     StatusOr<std::unique_ptr<PlanRunner>> runner =
-        PlanRunner::Create(*std::move(plan), own_blocks_ + kScratchBlocks, std::move(pool));
+        PlanRunner::Create(*std::move(plan), blocks, std::move(pool));
     KVASIR_CHECK(runner.ok(), "the runner fits into memory");
     runner_ = *std::move(runner);
-    for (int32_t i = 0; i < own_blocks_; ++i) blocks_.push_back(i);
+    for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
   }
 
   // The logits after the last of `ids`.
@@ -121,41 +121,32 @@ class Model {
       batch.sequences.push_back({.tokens = ids.subspan(start, most),
                                  .start = static_cast<int32_t>(start),
                                  .blocks = blocks_,
-                                 .wants_logits = last});
-      const Status ran = runner_->Run(batch, last ? absl::MakeSpan(logits) : absl::Span<float>());
+                                 .logits = last ? 1 : 0});
+      const Status ran =
+          runner_->Run(batch, {.logits = last ? absl::MakeSpan(logits) : absl::Span<float>()});
       EXPECT_TRUE(ran.ok()) << ran;
     }
     return logits;
   }
 
-  // Calls visit(position, logits) for each position of `ids` from `first` on. A pass gives logits
-  // of a sequence's last token only, so after one prefill every position is decoded once more as
-  // a sequence of its own, many at a time, on a copy of the block that it writes.
+  // Calls visit(position, logits) for each position of `ids` from `first` on.
   void VisitLogits(absl::Span<const TokenId> ids, size_t first,
                    const std::function<void(size_t, absl::Span<const float>)>& visit) {
-    Prefill(ids);
-    const int32_t block_size = runner_->block_size();
     const size_t vocab = runner_->vocab_size();
-    for (size_t begin = first; begin < ids.size(); begin += kScratchBlocks) {
-      const size_t count = std::min<size_t>(kScratchBlocks, ids.size() - begin);
-      std::vector<std::vector<BlockId>> tables(count);
+    for (size_t start = 0; start < ids.size(); start += kVisitedRows) {
+      const absl::Span<const TokenId> part = ids.subspan(start, kVisitedRows);
+      const size_t end = start + part.size();
+      const size_t rows = end - std::clamp(first, start, end);
+      std::vector<float> logits(rows * vocab);
       Batch batch;
-      for (size_t i = 0; i < count; ++i) {
-        const int32_t block = static_cast<int32_t>(begin + i) / block_size;
-        const BlockId scratch = own_blocks_ + static_cast<BlockId>(i);
-        tables[i].assign(blocks_.begin(), blocks_.begin() + block);
-        tables[i].push_back(scratch);
-        batch.copies.push_back({.from = blocks_[block], .to = scratch});
-        batch.sequences.push_back({.tokens = ids.subspan(begin + i, 1),
-                                   .start = static_cast<int32_t>(begin + i),
-                                   .blocks = tables[i],
-                                   .wants_logits = true});
-      }
-      std::vector<float> logits(count * vocab);
-      const Status ran = runner_->Run(batch, absl::MakeSpan(logits));
+      batch.sequences.push_back({.tokens = part,
+                                 .start = static_cast<int32_t>(start),
+                                 .blocks = blocks_,
+                                 .logits = static_cast<int32_t>(rows)});
+      const Status ran = runner_->Run(batch, {.logits = absl::MakeSpan(logits)});
       ASSERT_TRUE(ran.ok()) << ran;
-      for (size_t i = 0; i < count; ++i) {
-        visit(begin + i, absl::MakeConstSpan(logits).subspan(i * vocab, vocab));
+      for (size_t i = 0; i < rows; ++i) {
+        visit(end - rows + i, absl::MakeConstSpan(logits).subspan(i * vocab, vocab));
       }
     }
   }
@@ -163,7 +154,6 @@ class Model {
  private:
   std::unique_ptr<PlanRunner> runner_;
   std::vector<BlockId> blocks_;
-  int32_t own_blocks_ = 0;
 };
 
 // ---- Tiny checkpoints ----

@@ -51,19 +51,20 @@ class ForwardingRunner final : public runtime::Runner {
   ForwardingRunner(PlanRunner& inner, bool vary) : inner_(inner), vary_(vary) {}
 
   int32_t vocab_size() const override { return inner_.vocab_size(); }
+  int32_t hidden_size() const override { return inner_.hidden_size(); }
   int32_t block_size() const override { return inner_.block_size(); }
   int32_t num_blocks() const override { return inner_.num_blocks(); }
   int32_t max_batch_tokens() const override { return inner_.max_batch_tokens(); }
   ThreadPool& pool() override { return inner_.pool(); }
 
-  Status Run(const Batch& batch, absl::Span<float> logits) override {
+  Status Run(const Batch& batch, const BatchOutput& output) override {
     largest_batch_ = std::max(largest_batch_, batch.sequences.size());
     for (const BatchSequence& sequence : batch.sequences) {
       largest_chunk_ = std::max(largest_chunk_, sequence.tokens.size());
     }
-    KVASIR_RETURN_IF_ERROR(inner_.Run(batch, logits));
-    if (vary_ && batch.sequences.size() > 1 && !logits.empty()) {
-      logits[0] = std::nextafter(logits[0], 1e9f);
+    KVASIR_RETURN_IF_ERROR(inner_.Run(batch, output));
+    if (vary_ && batch.sequences.size() > 1 && !output.logits.empty()) {
+      output.logits[0] = std::nextafter(output.logits[0], 1e9f);
     }
     return absl::OkStatus();
   }

@@ -212,12 +212,12 @@ StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const Compi
   plan.window = config.sliding_window;
   plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.context_length;
   plan.max_batch_tokens = options.max_batch_tokens;
-  plan.max_logit_rows = options.max_batch_tokens;
+  plan.max_output_rows = options.max_batch_tokens;
   plan.kv = {options.block_size, config.layers, config.kv_heads, config.head_dim, options.kv_dtype};
   plan.kernels = options.kernels;
   plan.logits = graph.logits;
 
-  const MemoryPlan memory = PlanMemory(graph, plan.max_batch_tokens, plan.max_logit_rows);
+  const MemoryPlan memory = PlanMemory(graph, plan.max_batch_tokens, plan.max_output_rows);
   plan.arena_bytes = memory.arena_bytes;
   for (size_t i = 0; i < graph.values.size(); ++i) {
     const graph::Value& v = graph.values[i];

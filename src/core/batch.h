@@ -20,7 +20,10 @@ struct BatchSequence {
   // start + tokens.size() positions; every block that this pass writes is held by this sequence
   // alone.
   absl::Span<const BlockId> blocks;
-  bool wants_logits = false;  // of the last token
+  // What the pass gives back: a row for each of the sequence's last tokens, of raw logits or of the
+  // final hidden state. At most one of the two is set.
+  int32_t logits = 0;
+  int32_t hidden = 0;
 };
 
 struct BlockCopy {
@@ -31,6 +34,12 @@ struct BlockCopy {
 struct Batch {
   std::vector<BlockCopy> copies;  // copy-on-write, done before the pass
   std::vector<BatchSequence> sequences;
+};
+
+// Where a pass writes what it gives back: the rows of the batch's sequences, one after the other.
+struct BatchOutput {
+  absl::Span<float> logits;  // [sum of BatchSequence::logits, vocab]
+  absl::Span<float> hidden;  // [sum of BatchSequence::hidden, hidden size], after the final norm
 };
 
 }  // namespace kvasir

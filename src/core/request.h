@@ -2,11 +2,13 @@
 // answer, so that any engine of the same model gives the same tokens.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/hash128.h"
+#include "core/constraint.h"
 #include "core/sampling_params.h"
 
 namespace kvasir {
@@ -19,6 +21,7 @@ struct Request {
   std::vector<Hash128> unit_hashes;
   Hash128 hash_root;  // parent of the first unit; hashing of output tokens goes on from it
   SamplingParams sampling;
+  std::optional<Constraint> constraint;
   int32_t priority = 0;  // lower is sooner
   TimePoint arrival{};
   TimePoint deadline = TimePoint::max();  // past it the engine ends the request

@@ -5,11 +5,13 @@
 
 #include <map>
 #include <random>
+#include <set>
 #include <tuple>
 
 #include "core/block_hash.h"
 #include "engine/admission.h"
 #include "engine/core.h"
+#include "engine/testing/fake_grammar.h"
 #include "engine/testing/fake_runner.h"
 #include "engine/testing/recording_sink.h"
 
@@ -22,6 +24,10 @@ uint64_t HashRow(absl::Span<const float> row) {
   uint64_t hash = 14695981039346656037ull;
   for (float value : row) hash = (hash ^ std::bit_cast<uint32_t>(value)) * 1099511628211ull;
   return hash;
+}
+
+std::shared_ptr<const FakeGrammar> GrammarOf(const Request& request) {
+  return std::make_shared<FakeGrammar>(FakeGrammarOptions{.seed = request.sampling.seed});
 }
 
 // An engine whose every row of logits and every published block is recorded.
@@ -55,7 +61,11 @@ class Recorded final : public kv::KvEventListener {
 
   std::shared_ptr<RecordingSink> Add(const Request& request) {
     auto sink = std::make_shared<RecordingSink>();
-    const Status added = core->Add(std::make_shared<Request>(request), sink);
+    std::unique_ptr<grammar::Cursor> cursor;
+    if (request.constraint) {
+      cursor = *grammar::Cursor::Create(GrammarOf(request), 64, core->model().eos_ids);
+    }
+    const Status added = core->Add(std::make_shared<Request>(request), sink, std::move(cursor));
     EXPECT_TRUE(added.ok()) << added;
     return sink;
   }
@@ -96,6 +106,7 @@ class Generator {
     request.unit_hashes = HashUnits(request.hash_root, request.prompt_ids);
     request.priority = Pick(4) == 0 ? Pick(5) - 2 : 0;
     request.sampling = Sampling();
+    if (Pick(3) == 0) request.constraint = Constraint{};
     return request;
   }
 
@@ -142,7 +153,7 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
     for (const Request& request : requests) {
       // Caching publishes blocks, which are needed to compare; a fresh engine has nothing to hit.
       Recorded engine({.block_size = block_size, .num_blocks = 128},
-                      {.prefill_step_target = std::chrono::hours(1)});
+                      {.jump_forward = false, .prefill_step_target = std::chrono::hours(1)});
       alone_[request.id] = engine.Add(request);
       while (engine.core->Step()) {
       }
@@ -167,7 +178,7 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
     while (engine.core->Step()) ASSERT_LT(++steps, 100000);
     engine.ExpectClean();
     ExpectSameAnswers(requests, sinks);
-    ExpectSameBits(engine);
+    ExpectSameBits(engine, requests);
     Count(engine.core->stats());
   }
 
@@ -183,12 +194,28 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
           EXPECT_EQ(choice.outs[t].logprob, expected.outs[t].logprob);
           EXPECT_EQ(choice.outs[t].top_logprobs, expected.outs[t].top_logprobs);
         }
+        if (!requests[i].constraint) continue;
+        std::vector<TokenId> text = choice.tokens;
+        if (choice.finish == FinishReason::kStop && text.back() == 0) text.pop_back();
+        EXPECT_TRUE(GrammarOf(requests[i])->Accepts(text));
       }
     }
   }
 
-  void ExpectSameBits(const Recorded& engine) {
-    EXPECT_EQ(engine.rows, rows_);
+  // A jump leaves out the rows of the tokens that it does not draw.
+  void ExpectSameBits(const Recorded& engine, const std::vector<Request>& requests) {
+    for (const auto& [row, hash] : engine.rows) {
+      const auto it = rows_.find(row);
+      ASSERT_NE(it, rows_.end());
+      EXPECT_EQ(hash, it->second);
+    }
+    std::set<std::string> jumps;
+    for (const Request& request : requests) {
+      if (request.constraint) jumps.insert(request.id);
+    }
+    for (const auto& [row, hash] : rows_) {
+      EXPECT_TRUE(jumps.contains(std::get<0>(row)) || engine.rows.contains(row));
+    }
     for (const auto& [hash, content] : engine.blocks) {
       const auto it = blocks_.find(hash);
       ASSERT_NE(it, blocks_.end());
@@ -202,6 +229,8 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
     total_.forks += stats.forks;
     total_.copy_on_writes += stats.copy_on_writes;
     total_.prefill_chunks += stats.prefill_chunks;
+    total_.forced_tokens += stats.forced_tokens;
+    total_.late_guides += stats.late_guides;
   }
 
   std::map<std::string, std::shared_ptr<RecordingSink>> alone_;
@@ -221,7 +250,14 @@ std::vector<Conditions> AllConditions(int32_t block_size) {
   preempting.test.preempt_every_n_steps = 1;
   EngineOptions preempting_uncached = uncached;
   preempting_uncached.test.preempt_every_n_steps = 3;
+  EngineOptions late;
+  late.test.late_guide_every_n = 3;
+  EngineOptions late_preempting = preempting;
+  late_preempting.test.late_guide_every_n = 2;
   return {
+      {"late guides", ample, late},
+      {"late guides, preempting in a tiny pool", tiny, late_preempting},
+      {"no jumps", ample, {.jump_forward = false}},
       {"plain", ample, {}},
       {"two threads", two_threads, {}},
       {"uncached", ample, uncached},
@@ -253,6 +289,8 @@ TEST_P(AnswersTest, AreThoseOfTheRequestAlone) {
   EXPECT_GT(total_.forks, 100);
   EXPECT_GT(total_.copy_on_writes, 100);
   EXPECT_GT(total_.prefill_chunks, 100);
+  EXPECT_GT(total_.forced_tokens, 100);
+  EXPECT_GT(total_.late_guides, 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(BlockSizes, AnswersTest, testing::Values(16, 32));

@@ -32,12 +32,15 @@ Core::Core(runtime::Runner& runner, ModelInfo model, EngineOptions options, cons
       budget_(MakeBudget(options_, runner)),
       pool_(runner.num_blocks()),
       index_(pool_, options_.kv_listener),
-      samplers_(runner.pool().threads()) {}
+      samplers_(runner.pool().threads()),
+      guide_pool_(options_.guide_threads) {}
 
 Core::~Core() { CancelAll(); }
 
-Status Core::Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink) {
+Status Core::Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink,
+                 std::unique_ptr<grammar::Cursor> cursor) {
   KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model_));
+  KVASIR_CHECK(request->constraint.has_value() == (cursor != nullptr), "a constraint has a cursor");
   if (groups_.contains(request->id)) {
     return absl::InvalidArgumentError(
         absl::StrCat("request_id: '", request->id, "' is already in flight"));
@@ -56,7 +59,7 @@ Status Core::Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSi
   ++queued_;
   queued_prompt_tokens_ += prompt;
   Enqueue(std::make_unique<Sequence>(std::move(group), model_.block_size,
-                                     options_.enable_prefix_caching));
+                                     options_.enable_prefix_caching, std::move(cursor)));
   return absl::OkStatus();
 }
 

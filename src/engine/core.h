@@ -4,6 +4,14 @@
 //
 // A step: end what is past its deadline, plan, give up the blocks of preempted sequences, pin and
 // allocate, run the batch, publish full blocks, fork choices, sample, and send the tokens out.
+//
+// Constraints: what the next token may be is worked out by the guide pool while the batch runs. A
+// sequence whose guide is late keeps its row of logits and stalls, alone, until it comes. Tokens
+// that the constraint forces are appended at once and computed with the next pass (jump-forward);
+// where their log-probabilities are wanted, they are drafts instead.
+//
+// Drafts are tokens that a pass computes behind the known ones. Each is kept if it is the very
+// token that is drawn from the row before it, so that they change the speed and never the answer.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -37,8 +45,10 @@ class Core {
 
   const ModelInfo& model() const { return model_; }
 
-  // InvalidArgument when the request can never run, or its id is in flight.
-  Status Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink);
+  // InvalidArgument when the request can never run, or its id is in flight. `cursor` is the place
+  // at the beginning of the request's constraint, null when it has none.
+  Status Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink,
+             std::unique_ptr<grammar::Cursor> cursor = nullptr);
 
   void Cancel(const std::string& request_id, std::optional<int32_t> choice);
   void CancelAll();
@@ -63,11 +73,16 @@ class Core {
     int32_t tokens = 0;
     bool starts = false;
   };
-  // One row of logits to draw from.
+  // Rows of logits to draw from: that of the last known token, then those of its drafts.
   struct Draw {
     Sequence* sequence = nullptr;
-    absl::Span<const float> logits;
-    StatusOr<TokenOut> out = TokenOut();
+    absl::Span<const float> logits;  // [rows, vocab]
+    std::shared_ptr<const GuideJob> guides;
+    // What came of it.
+    std::vector<TokenOut> outs;
+    int32_t rows_used = 0;
+    std::optional<FinishReason> finish;
+    Status error;
   };
 
   // core.cc: what sequences go through
@@ -97,14 +112,25 @@ class Core {
   void PrepareBlocks(Sequence& sequence, int32_t tokens);
   kv::BlockRef AllocateBlock();
   void AssembleBatch();
+  absl::Span<const TokenId> InputOf(const Item& item);
   Status RunBatch();
   void CommitBatch();
   void CountItem(const Item& item);
   void Publish(Sequence& sequence);
-  void ForkChoices();
-  void SampleDraws();
-  void CommitDraw(Draw& draw);
   void FailBatch(const Status& error);
+
+  // draw.cc: from rows of logits to tokens
+  void AskForGuides(Sequence& sequence, int32_t drafts);
+  bool GuidesAreLate(Sequence& sequence);
+  void AddDraw(Sequence& sequence, absl::Span<const float> logits);
+  void ResumeStalled();
+  void RunDraws();
+  void ForkChoices();
+  void DrawRows(Draw& draw, sample::Sampler& sampler) const;
+  StatusOr<TokenOut> DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const;
+  void TakeForced(Draw& draw) const;
+  bool Take(Draw& draw, TokenOut out) const;
+  void CommitDraw(Draw& draw);
   void ShedForks();
   void PreemptForTest();
 
@@ -133,9 +159,12 @@ class Core {
   schedule::StepPlan plan_;
   std::vector<Item> items_;
   Batch batch_;
-  std::vector<float> logits_;  // [rows, vocab]
+  std::vector<std::vector<TokenId>> inputs_;  // of items with drafts
+  std::vector<float> logits_;                 // [rows, vocab]
   std::vector<Draw> draws_;
   std::vector<sample::Sampler> samplers_;  // one a thread of the pool
+  int64_t guides_asked_ = 0;
+  GuidePool guide_pool_;  // last: its jobs end before what they work on
 };
 
 }  // namespace kvasir::engine

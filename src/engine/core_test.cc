@@ -293,7 +293,7 @@ TEST_F(CoreTest, LogitsThatAreNoNumbersFailTheirRequestAlone) {
     size_t row = 0;
     for (const BatchSequence& s : batch.sequences) {
       if (s.start == 0 && s.tokens.size() == 20) logits[row * kVocab + 3] = NAN;
-      row += s.wants_logits;
+      row += s.logits;
     }
   };
   RunToEnd();

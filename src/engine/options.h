@@ -34,11 +34,13 @@ class EngineObserver {
 struct TestHooks {
   // > 0: after every that many steps one running sequence is preempted, in turn.
   int64_t preempt_every_n_steps = 0;
-  // Sees each row of raw logits before a token is drawn from it. `position` counts the choice's
-  // output tokens from 0. Called on the engine's thread.
+  // Sees each row of raw logits that a token was drawn from. `position` counts the choice's output
+  // tokens from 0. Called on the engine's thread.
   std::function<void(const std::string& request_id, int32_t choice, int32_t position,
                      absl::Span<const float> logits)>
       on_logits;
+  // > 0: every that many draws with a constraint, its mask is taken to be late.
+  int64_t late_guide_every_n = 0;
 };
 
 struct EngineOptions {
@@ -46,6 +48,9 @@ struct EngineOptions {
   int32_t max_num_batched_tokens = 2048;  // tokens of one step; the runner's own cap also holds
   int32_t max_queue = 1024;               // requests accepted and not yet started; >= 1
   bool enable_prefix_caching = true;
+  // Tokens that a constraint forces are appended without a pass of their own. Changes no answer.
+  bool jump_forward = true;
+  int32_t guide_threads = 1;  // that work out masks; >= 1
   // A step with decodes is planned to take at most this, and at most 3x the decodes' own step.
   Duration itl_target = std::chrono::milliseconds(50);
   // A step without decodes is planned to take at most this, so that a cancel is prompt.

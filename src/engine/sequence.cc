@@ -8,11 +8,13 @@
 
 namespace kvasir::engine {
 
-Sequence::Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed)
+Sequence::Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed,
+                   std::unique_ptr<grammar::Cursor> cursor)
     : group_(std::move(group)),
       block_size_(block_size),
       hashed_(hashed),
       tokens_(group_->request->prompt_ids),
+      cursor_(std::move(cursor)),
       chain_(group_->request->hash_root) {
   if (sample::UsesPenalties(sampling())) counts_.emplace().AddPrompt(tokens_);
   if (!hashed_) return;
@@ -31,6 +33,8 @@ Sequence::Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed
 
 Sequence::Sequence(const Sequence& other, int32_t choice)
     : computed(other.computed),
+      tail(other.tail),
+      drafts(other.drafts),
       published(other.published),
       outputs_at_start(other.outputs_at_start),
       group_(other.group_),
@@ -40,6 +44,7 @@ Sequence::Sequence(const Sequence& other, int32_t choice)
       forked_(true),
       tokens_(other.tokens_),
       counts_(other.counts_),
+      cursor_(other.cursor_ ? other.cursor_->Clone() : nullptr),
       chain_(other.chain_),
       block_hashes_(other.block_hashes_),
       page_table_(other.page_table_) {
@@ -70,6 +75,17 @@ void Sequence::ReleaseBlocks() {
   page_table_.clear();
   computed = 0;
   published = 0;
+  tail = 1;
+  drafts.clear();
+  held_logits.clear();
+}
+
+void Sequence::TrimBlocks() {
+  const size_t blocks = (computed + block_size_ - 1) / block_size_;
+  while (blocks_.size() > blocks) {
+    blocks_.pop_back();
+    page_table_.pop_back();
+  }
 }
 
 void Sequence::AddBlock(kv::BlockRef block) {

@@ -10,6 +10,8 @@
 
 #include "core/engine_client.h"
 #include "core/request.h"
+#include "engine/guide_pool.h"
+#include "grammar/cursor.h"
 #include "kv/block_pool.h"
 #include "sample/token_counts.h"
 #include "schedule/step_plan.h"
@@ -31,8 +33,10 @@ struct Group {
 // One choice of a request; before the prompt is computed, all its open choices in one.
 class Sequence {
  public:
-  // Of all choices of `group`. With `hashed`, block hashes are kept for the prefix index.
-  Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed);
+  // Of all choices of `group`. With `hashed`, block hashes are kept for the prefix index. `cursor`
+  // is the place in the request's constraint, or null.
+  Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed,
+           std::unique_ptr<grammar::Cursor> cursor);
 
   // The same state for another choice, every block shared. REQUIRES: forked().
   std::unique_ptr<Sequence> Fork(int32_t choice) const;
@@ -42,8 +46,10 @@ class Sequence {
 
   void Append(TokenId token);
 
-  // Gives up all blocks; the tokens stay.
+  // Gives up all blocks, and what was made from them; the tokens stay.
   void ReleaseBlocks();
+  // Gives up the blocks behind those that hold the computed tokens.
+  void TrimBlocks();
   void AddBlock(kv::BlockRef block);
   void ReplaceBlock(int32_t index, kv::BlockRef block);
 
@@ -71,10 +77,18 @@ class Sequence {
   const std::vector<kv::BlockRef>& blocks() const { return blocks_; }
   absl::Span<const BlockId> page_table() const { return page_table_; }
 
+  // Not null where the request has a constraint. Taken forward by Core with each token.
+  const std::shared_ptr<grammar::Cursor>& cursor() const { return cursor_; }
+
   int32_t computed = 0;          // tokens whose KV is in the blocks
+  int32_t tail = 1;              // tokens at the end that a decode computes together
+  std::vector<TokenId> drafts;   // what the next pass may try behind the known tokens
   int32_t published = 0;         // blocks that the prefix index knows
   int32_t outputs_at_start = 0;  // outputs() when it last began to run
   bool done = false;             // has had its finish event: to be removed
+  // What the constraint allows next: on its way or there. None when nobody has asked yet.
+  std::shared_ptr<GuideJob> guides;
+  std::vector<float> held_logits;  // a computed row that waits for its guides
 
  private:
   Sequence(const Sequence& other, int32_t choice);
@@ -86,6 +100,7 @@ class Sequence {
   bool forked_ = false;
   std::vector<TokenId> tokens_;  // prompt and outputs
   std::optional<sample::TokenCounts> counts_;
+  std::shared_ptr<grammar::Cursor> cursor_;
   Hash128 chain_;  // hash of the last full unit, or the root
   std::vector<Hash128> block_hashes_;
   std::vector<kv::BlockRef> blocks_;

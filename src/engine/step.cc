@@ -6,13 +6,25 @@
 #include "engine/core.h"
 
 namespace kvasir::engine {
+namespace {
+
+// How long a step without any other work waits for a guide, so that a cancel is prompt.
+constexpr Duration kGuideWait = std::chrono::milliseconds(5);
+
+}  // namespace
 
 bool Core::Step() {
   const TimePoint start = clock_.Now();
   ExpireDeadlines(start);
   if (idle()) return false;
+  ResumeStalled();
+  if (idle()) return true;
   Plan();
   ApplyPlan();
+  if (items_.empty()) {
+    guide_pool_.AwaitAny(kGuideWait);
+    return true;
+  }
   AssembleBatch();
   const TimePoint run_start = clock_.Now();
   const Status ran = RunBatch();
@@ -44,6 +56,8 @@ void Core::Plan() {
   for (const auto& sequence : running_) {
     schedule::SequenceView& view = running_views_.emplace_back(View(*sequence));
     view.computed = sequence->computed;
+    view.tail = sequence->tail;
+    view.drafts = static_cast<int32_t>(sequence->drafts.size());
     view.blocks = sequence->page_table();
     SetNextHash(*sequence, &view);
   }
@@ -94,7 +108,9 @@ void Core::ApplyPlan() {
         compute.waiting ? candidates_[compute.index] : running_[compute.index].get();
     items_.push_back({sequence, compute.tokens, compute.waiting});
   }
-  KVASIR_CHECK(!items_.empty(), "a step advances at least one sequence");
+  const auto stalls = [](const auto& sequence) { return !sequence->held_logits.empty(); };
+  KVASIR_CHECK(!items_.empty() || std::any_of(running_.begin(), running_.end(), stalls),
+               "a step advances at least one sequence");
   for (Sequence* sequence : preempted) {
     ++counters_.preemptions;
     Preempt(sequence);
@@ -151,23 +167,35 @@ void Core::PrepareBlocks(Sequence& sequence, int32_t tokens) {
 void Core::AssembleBatch() {
   batch_.copies.clear();
   batch_.sequences.clear();
+  inputs_.clear();
   for (const Item& item : items_) {
     Sequence& sequence = *item.sequence;
     PrepareBlocks(sequence, item.tokens);
-    batch_.sequences.push_back(
-        {.tokens = sequence.tokens().subspan(sequence.computed, item.tokens),
-         .start = sequence.computed,
-         .blocks = sequence.page_table(),
-         .wants_logits = sequence.computed + item.tokens == sequence.length()});
+    const int32_t drafts = sequence.computed + item.tokens - sequence.length();
+    if (drafts >= 0 && sequence.cursor()) AskForGuides(sequence, drafts);
+    batch_.sequences.push_back({.tokens = InputOf(item),
+                                .start = sequence.computed,
+                                .blocks = sequence.page_table(),
+                                .logits = std::max(0, drafts + 1)});
   }
 }
 
+absl::Span<const TokenId> Core::InputOf(const Item& item) {
+  const Sequence& sequence = *item.sequence;
+  const absl::Span<const TokenId> known = sequence.tokens().subspan(sequence.computed, item.tokens);
+  const size_t drafts = item.tokens - known.size();
+  if (drafts == 0) return known;
+  std::vector<TokenId>& input = inputs_.emplace_back(known.begin(), known.end());
+  input.insert(input.end(), sequence.drafts.begin(), sequence.drafts.begin() + drafts);
+  return input;
+}
+
 Status Core::RunBatch() {
-  const auto wants = [](const BatchSequence& sequence) { return sequence.wants_logits; };
-  const size_t rows = std::count_if(batch_.sequences.begin(), batch_.sequences.end(), wants);
+  size_t rows = 0;
+  for (const BatchSequence& sequence : batch_.sequences) rows += sequence.logits;
   const size_t size = rows * model_.vocab_size;
   if (logits_.size() < size) logits_.resize(size);
-  return runner_.Run(batch_, absl::MakeSpan(logits_).first(size));
+  return runner_.Run(batch_, {.logits = absl::MakeSpan(logits_).first(size)});
 }
 
 void Core::CommitBatch() {
@@ -176,21 +204,22 @@ void Core::CommitBatch() {
   for (size_t i = 0; i < items_.size(); ++i) {
     CountItem(items_[i]);
     Sequence& sequence = *items_[i].sequence;
-    sequence.computed += items_[i].tokens;
+    sequence.computed = std::min(sequence.computed + items_[i].tokens, sequence.length());
     Publish(sequence);
-    if (!batch_.sequences[i].wants_logits) continue;
-    const absl::Span<const float> logits = absl::MakeConstSpan(logits_);
-    draws_.push_back({&sequence, logits.subspan(row++ * model_.vocab_size, model_.vocab_size)});
+    const size_t rows = batch_.sequences[i].logits;
+    if (rows == 0) continue;
+    AddDraw(sequence, absl::MakeConstSpan(logits_).subspan(row * model_.vocab_size,
+                                                           rows * model_.vocab_size));
+    row += rows;
   }
-  ForkChoices();
-  SampleDraws();
-  for (Draw& draw : draws_) CommitDraw(draw);
+  RunDraws();
 }
 
 void Core::CountItem(const Item& item) {
   const Sequence& sequence = *item.sequence;
-  const bool to_end = sequence.computed + item.tokens == sequence.length();
-  const bool decodes = sequence.outputs() > 0 && item.tokens == 1 && to_end;
+  const bool to_end = sequence.computed + item.tokens >= sequence.length();
+  const bool decodes =
+      sequence.outputs() > 0 && sequence.computed + sequence.tail >= sequence.length();
   if (!decodes) counters_.computed_prompt_tokens += item.tokens;
   if (!to_end) ++counters_.prefill_chunks;
 }
@@ -206,65 +235,6 @@ void Core::Publish(Sequence& sequence) {
                          sequence.tokens().subspan(i * model_.block_size, model_.block_size),
                          sequence.blocks()[i].Share()));
   }
-}
-
-// A prompt that is computed becomes one sequence a choice; all draw from its row of logits.
-void Core::ForkChoices() {
-  const size_t prompts = draws_.size();
-  for (size_t i = 0; i < prompts; ++i) {
-    Sequence& first = *draws_[i].sequence;
-    if (first.forked()) continue;
-    const std::vector<int32_t>& choices = first.group().open_choices;
-    std::unique_ptr<Sequence> owned = TakeRunning(&first);
-    first.BecomeChoice(choices[0]);
-    MakeRunning(std::move(owned));
-    for (size_t c = 1; c < choices.size(); ++c) {
-      std::unique_ptr<Sequence> fork = first.Fork(choices[c]);
-      draws_.push_back({fork.get(), draws_[i].logits});
-      MakeRunning(std::move(fork));
-      ++counters_.forks;
-    }
-  }
-}
-
-void Core::SampleDraws() {
-  if (options_.test.on_logits) {
-    for (const Draw& draw : draws_) {
-      options_.test.on_logits(draw.sequence->request().id, draw.sequence->choice(),
-                              draw.sequence->outputs(), draw.logits);
-    }
-  }
-  runner_.pool().ParallelFor(static_cast<int64_t>(draws_.size()), [this](int64_t i, int thread) {
-    Draw& draw = draws_[i];
-    const Sequence& sequence = *draw.sequence;
-    draw.out = samplers_[thread].Sample(draw.logits, sequence.sampling(),
-                                        {.choice = sequence.choice(),
-                                         .index = sequence.outputs(),
-                                         .counts = sequence.counts(),
-                                         .eos_ids = model_.eos_ids});
-  });
-}
-
-void Core::CommitDraw(Draw& draw) {
-  Sequence& sequence = *draw.sequence;
-  if (!draw.out.ok()) return Finish(sequence, FinishReason::kError, draw.out.status());
-  const TokenId token = draw.out->id;
-  sequence.Append(token);
-  ++counters_.generated_tokens;
-  Group& group = sequence.group();
-  TokenEvent event{.choice = sequence.choice(), .cached_tokens = group.cached_tokens};
-  event.tokens.push_back(*std::move(draw.out));
-  if (sample::IsEnd(sequence.sampling(), model_.eos_ids, token)) {
-    event.finish = FinishReason::kStop;
-  } else if (sequence.outputs() >= group.max_tokens) {
-    event.finish = FinishReason::kLength;
-  }
-  const bool ends = event.finish.has_value();
-  group.sink->OnEvent(std::move(event));
-  if (!ends) return;
-  Release(sequence);
-  sequence.done = true;
-  Close(group, sequence.choice());
 }
 
 void Core::FailBatch(const Status& error) {

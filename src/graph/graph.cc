@@ -92,8 +92,8 @@ Status VerifyNode(const Graph& graph, const Node& node, size_t index,
 
 const char* Name(Op op) {
   static constexpr const char* kNames[] = {
-      "embed", "rms_norm", "matmul", "rope",          "scale",    "kv_write", "attention",
-      "silu",  "mul",      "add",    "select_logits", "quantize", "swiglu",   "rope_kv_write"};
+      "embed", "rms_norm", "matmul", "rope",        "scale",    "kv_write", "attention",
+      "silu",  "mul",      "add",    "select_rows", "quantize", "swiglu",   "rope_kv_write"};
   return kNames[static_cast<int>(op)];
 }
 

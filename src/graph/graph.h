@@ -17,7 +17,7 @@ using ValueId = int32_t;
 
 enum class Rows : uint8_t {
   kTokens,  // one row per token of the batch
-  kLogits,  // one row per sequence that wants logits
+  kOutput,  // one row for each token whose logits or hidden state are wanted
 };
 
 enum class ValueType : uint8_t {
@@ -27,18 +27,18 @@ enum class ValueType : uint8_t {
 };
 
 enum class Op : uint8_t {
-  kEmbed,         // () -> x: the embedding rows of the tokens
-  kRmsNorm,       // (x) -> y, weight: the norm's
-  kMatmul,        // (x [, residual]) -> y = x W^T (+ bias) (+ residual), weights stacked by rows
-  kRope,          // (q or k) -> rotated by the tokens' positions
-  kScale,         // (x) -> x * scale
-  kKvWrite,       // (k, v) -> (): into the KV cache of `layer`
-  kAttention,     // (q) -> o, causal, over the KV cache of `layer`
-  kSilu,          // (x) -> x / (1 + exp(-x))
-  kMul,           // (a, b) -> a * b
-  kAdd,           // (a, b) -> a + b
-  kSelectLogits,  // (x) -> its rows that want logits
-  kQuantize,      // (x) -> x as int8 or BF16
+  kEmbed,       // () -> x: the embedding rows of the tokens
+  kRmsNorm,     // (x) -> y, weight: the norm's
+  kMatmul,      // (x [, residual]) -> y = x W^T (+ bias) (+ residual), weights stacked by rows
+  kRope,        // (q or k) -> rotated by the tokens' positions
+  kScale,       // (x) -> x * scale
+  kKvWrite,     // (k, v) -> (): into the KV cache of `layer`
+  kAttention,   // (q) -> o, causal, over the KV cache of `layer`
+  kSilu,        // (x) -> x / (1 + exp(-x))
+  kMul,         // (a, b) -> a * b
+  kAdd,         // (a, b) -> a + b
+  kSelectRows,  // (x) -> its rows that are wanted
+  kQuantize,    // (x) -> x as int8 or BF16
   // Made by passes:
   kSwiGlu,       // (gate, up) -> silu(gate) * up
   kRopeKvWrite,  // (q, k, v) -> q rotated and scaled; k rotated and v into the KV cache

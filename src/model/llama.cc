@@ -22,12 +22,12 @@ class Builder {
     CheckTensor("token_embd.weight", c_.vocab, c_.hidden);
     Operand x = graph_.Append({.op = Op::kEmbed, .weights = {"token_embd.weight"}}, "x", c_.hidden);
     for (int32_t layer = 0; layer < c_.layers; ++layer) x = Layer(x, layer);
-    x = graph_.Append({.op = Op::kSelectLogits, .inputs = {x}}, "last", c_.hidden, Rows::kLogits);
-    x = Norm(x, "output_norm.weight", "final", Rows::kLogits);
+    x = graph_.Append({.op = Op::kSelectRows, .inputs = {x}}, "last", c_.hidden, Rows::kOutput);
+    x = Norm(x, "output_norm.weight", "final", Rows::kOutput);
     // Without an output matrix of its own the model reuses the embedding.
     const bool tied = checkpoint_.Find("output.weight") == nullptr;
     const std::string head = tied ? "token_embd.weight" : "output.weight";
-    graph_.logits = Project(x, {head}, c_.vocab, "logits", Rows::kLogits).value;
+    graph_.logits = Project(x, {head}, c_.vocab, "logits", Rows::kOutput).value;
     KVASIR_RETURN_IF_ERROR(status_);
     return std::move(graph_);
   }

@@ -67,7 +67,7 @@ struct Plan {
   int32_t window = 0;  // positions that a query sees; 0: all
   int32_t max_model_len = 0;
   int32_t max_batch_tokens = 0;
-  int32_t max_logit_rows = 0;
+  int32_t max_output_rows = 0;
   KvLayout kv;
 
   std::vector<PlanValue> values;

@@ -56,10 +56,10 @@ PlanRunner::PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<Thre
   scratch_.resize(scratch_floats_ * pool_->threads());
 }
 
-Status PlanRunner::CheckBatch(const Batch& batch, size_t logits) const {
+Status PlanRunner::CheckBatch(const Batch& batch, const BatchOutput& output) const {
   const auto fail = [](const std::string& what) { return absl::InternalError("batch: " + what); };
   int64_t tokens = 0;
-  size_t wanted = 0;
+  size_t logits = 0, hidden = 0;
   const auto bad_block = [&](BlockId block) { return block < 0 || block >= num_blocks_; };
   for (const BlockCopy& copy : batch.copies) {
     if (bad_block(copy.from) || bad_block(copy.to)) return fail("a copied block does not exist");
@@ -77,18 +77,27 @@ Status PlanRunner::CheckBatch(const Batch& batch, size_t logits) const {
     for (TokenId id : s.tokens) {
       if (id < 0 || id >= plan_.vocab) return fail(fmt::format("token {} does not exist", id));
     }
-    tokens += static_cast<int64_t>(s.tokens.size());
-    wanted += s.wants_logits ? 1 : 0;
+    const int32_t count = static_cast<int32_t>(s.tokens.size());
+    if (std::min(s.logits, s.hidden) != 0 || std::max(s.logits, s.hidden) > count) {
+      return fail("a sequence wants rows that it has not");
+    }
+    tokens += count;
+    logits += s.logits;
+    hidden += s.hidden;
   }
   if (tokens > plan_.max_batch_tokens) return fail("too many tokens");
-  if (logits != wanted * plan_.vocab) return fail("the logits have another size");
+  if (output.logits.size() != logits * plan_.vocab ||
+      output.hidden.size() != hidden * plan_.hidden) {
+    return fail("the output has another size");
+  }
   return absl::OkStatus();
 }
 
-Status PlanRunner::Run(const Batch& batch, absl::Span<float> logits) {
-  KVASIR_RETURN_IF_ERROR(CheckBatch(batch, logits.size()));
+Status PlanRunner::Run(const Batch& batch, const BatchOutput& output) {
+  KVASIR_RETURN_IF_ERROR(CheckBatch(batch, output));
   batch_ = &batch;
-  logits_ = logits.data();
+  logits_ = output.logits.data();
+  hidden_ = output.hidden.data();
   CopyBlocks(batch);
   if (batch.sequences.empty()) return absl::OkStatus();
   SetUpRows(batch);
@@ -108,7 +117,8 @@ void PlanRunner::SetUpRows(const Batch& batch) {
   tokens_.clear();
   positions_.clear();
   row_sequence_.clear();
-  logit_rows_.clear();
+  output_rows_.clear();
+  std::vector<int32_t> hidden_rows;
   for (size_t s = 0; s < batch.sequences.size(); ++s) {
     const BatchSequence& sequence = batch.sequences[s];
     for (size_t i = 0; i < sequence.tokens.size(); ++i) {
@@ -116,8 +126,12 @@ void PlanRunner::SetUpRows(const Batch& batch) {
       positions_.push_back(sequence.start + static_cast<int32_t>(i));
       row_sequence_.push_back(static_cast<int32_t>(s));
     }
-    if (sequence.wants_logits) logit_rows_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
+    const int32_t end = static_cast<int32_t>(tokens_.size());
+    for (int32_t r = end - sequence.logits; r < end; ++r) output_rows_.push_back(r);
+    for (int32_t r = end - sequence.hidden; r < end; ++r) hidden_rows.push_back(r);
   }
+  logit_rows_ = static_cast<int64_t>(output_rows_.size());
+  output_rows_.insert(output_rows_.end(), hidden_rows.begin(), hidden_rows.end());
 }
 
 void PlanRunner::SetUpAttention(const Batch& batch) {
@@ -180,8 +194,8 @@ void PlanRunner::Execute(const PlanNode& node) {
       return KvWrite(node);
     case Op::kAttention:
       return Attention(node);
-    case Op::kSelectLogits:
-      return SelectLogits(node);
+    case Op::kSelectRows:
+      return SelectRows(node);
     case Op::kQuantize:
       return Quantize(node);
     case Op::kSwiGlu:
@@ -201,7 +215,7 @@ void PlanRunner::ForRows(Rows kind, int64_t cost, const Body& body) {
 }
 
 int64_t PlanRunner::RowCount(Rows kind) const {
-  return static_cast<int64_t>(kind == Rows::kTokens ? tokens_.size() : logit_rows_.size());
+  return static_cast<int64_t>(kind == Rows::kTokens ? tokens_.size() : output_rows_.size());
 }
 
 float* PlanRunner::Floats(ValueId value) {
@@ -215,7 +229,7 @@ const float* PlanRunner::Row(const Operand& operand, int64_t row) {
 
 ops::QuantizedRows PlanRunner::QuantizedValue(ValueId value) {
   const plan::PlanValue& v = plan_.values[value];
-  const int64_t rows = v.rows == Rows::kTokens ? plan_.max_batch_tokens : plan_.max_logit_rows;
+  const int64_t rows = v.rows == Rows::kTokens ? plan_.max_batch_tokens : plan_.max_output_rows;
   return ops::QuantizedRows::At(arena_.bytes() + v.offset, rows, v.width);
 }
 
@@ -248,18 +262,24 @@ void PlanRunner::Embed(const PlanNode& node) {
   });
 }
 
-void PlanRunner::SelectLogits(const PlanNode& node) {
+void PlanRunner::SelectRows(const PlanNode& node) {
   const int32_t width = node.inputs[0].width;
   float* out = Floats(node.output);
-  for (size_t i = 0; i < logit_rows_.size(); ++i) {
-    std::memcpy(out + i * width, Row(node.inputs[0], logit_rows_[i]), sizeof(float) * width);
+  for (size_t i = 0; i < output_rows_.size(); ++i) {
+    std::memcpy(out + i * width, Row(node.inputs[0], output_rows_[i]), sizeof(float) * width);
   }
 }
 
 void PlanRunner::RmsNorm(const PlanNode& node) {
   const Operand& x = node.inputs[0];
   const float* weight = plan_.vectors[node.vector].data();
-  ForRows(plan_.values[node.output].rows, x.width, [&](int64_t r, int thread) {
+  const Rows kind = plan_.values[node.output].rows;
+  ForRows(kind, x.width, [&](int64_t r, int thread) {
+    if (kind == Rows::kOutput && r >= logit_rows_) {
+      // What the final norm gives, before it is rounded for the head.
+      float* out = hidden_ + (r - logit_rows_) * x.width;
+      return plan_.kernels->rms_norm(Row(x, r), weight, plan_.rms_eps, x.width, out);
+    }
     plan_.kernels->rms_norm(Row(x, r), weight, plan_.rms_eps, x.width, Scratch(thread));
     WriteRow(node.output, r, Scratch(thread));
   });
@@ -297,7 +317,7 @@ void PlanRunner::Quantize(const PlanNode& node) {
 
 void PlanRunner::Matmul(const PlanNode& node) {
   const plan::PlanValue& input = plan_.values[node.inputs[0].value];
-  const int64_t rows = RowCount(input.rows);
+  const int64_t rows = node.output == plan_.logits ? logit_rows_ : RowCount(input.rows);
   if (rows == 0) return;
   ops::MatmulArgs args;
   args.weights = plan_.matrices[node.matrix].view;

@@ -22,13 +22,14 @@ class PlanRunner final : public Runner {
                                                       std::unique_ptr<ThreadPool> pool);
 
   int32_t vocab_size() const override { return plan_.vocab; }
+  int32_t hidden_size() const override { return plan_.hidden; }
   int32_t block_size() const override { return plan_.kv.block_size; }
   int32_t num_blocks() const override { return num_blocks_; }
   int32_t max_batch_tokens() const override { return plan_.max_batch_tokens; }
   ThreadPool& pool() override { return *pool_; }
   const plan::Plan& plan() const { return plan_; }
 
-  Status Run(const Batch& batch, absl::Span<float> logits) override;
+  Status Run(const Batch& batch, const BatchOutput& output) override;
 
   // The bytes of a block, for tests that compare KV.
   absl::Span<const uint8_t> BlockBytes(BlockId block) const {
@@ -56,14 +57,14 @@ class PlanRunner final : public Runner {
 
   PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<ThreadPool> pool);
 
-  Status CheckBatch(const Batch& batch, size_t logits) const;
+  Status CheckBatch(const Batch& batch, const BatchOutput& output) const;
   void SetUpRows(const Batch& batch);
   void SetUpAttention(const Batch& batch);
   void CopyBlocks(const Batch& batch);
   void Execute(const plan::PlanNode& node);
 
   void Embed(const plan::PlanNode& node);
-  void SelectLogits(const plan::PlanNode& node);
+  void SelectRows(const plan::PlanNode& node);
   void RmsNorm(const plan::PlanNode& node);
   void SwiGlu(const plan::PlanNode& node);
   void Elementwise(const plan::PlanNode& node);
@@ -106,11 +107,13 @@ class PlanRunner final : public Runner {
   std::vector<TokenId> tokens_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> row_sequence_;
-  std::vector<int32_t> logit_rows_;
+  std::vector<int32_t> output_rows_;  // those that give logits, then those that give hidden states
+  int64_t logit_rows_ = 0;            // how many of them give logits
   std::vector<AttentionItem> attention_items_;
   std::vector<MergeItem> merge_items_;
   std::vector<float> partial_states_;  // [partial][attend_rows](maximum, sum, values[head_dim])
   float* logits_ = nullptr;
+  float* hidden_ = nullptr;
 };
 
 }  // namespace kvasir::runtime

@@ -18,15 +18,15 @@ class Runner {
   virtual ~Runner() = default;
 
   virtual int32_t vocab_size() const = 0;
+  virtual int32_t hidden_size() const = 0;
   virtual int32_t block_size() const = 0;  // tokens a KV block, a multiple of 16
   virtual int32_t num_blocks() const = 0;
   virtual int32_t max_batch_tokens() const = 0;  // cap on the tokens of one batch
 
   // Does the batch's block copies, computes its tokens, writes their K and V into the blocks, and
-  // writes one row of raw float logits, [vocab_size], for each sequence that wants them, in order.
-  // `logits` holds exactly those rows. An error concerns the whole batch and changes no block
-  // that another sequence could read.
-  virtual Status Run(const Batch& batch, absl::Span<float> logits) = 0;
+  // writes the rows that its sequences want. `output` has exactly room for them. An error concerns
+  // the whole batch and changes no block that another sequence could read.
+  virtual Status Run(const Batch& batch, const BatchOutput& output) = 0;
 
   // The threads that Run uses; free for the caller's own loops (sampling) between two runs.
   virtual ThreadPool& pool() = 0;

@@ -1,13 +1,36 @@
 #include "sample/logits_processors.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
+
+#include "grammar/matcher.h"
 
 namespace kvasir::sample {
 namespace {
 
+// Whether a constraint's mask holds nothing but end tokens.
+bool AllowsEndsAlone(const Position& position) {
+  if (position.allowed.empty()) return false;
+  int64_t others = 0;
+  for (const uint32_t word : position.allowed) others += std::popcount(word);
+  for (const TokenId id : position.eos_ids) others -= grammar::Allows(position.allowed, id);
+  return others == 0;
+}
+
 bool MasksEnd(const SamplingParams& params, const Position& position) {
-  return position.index < params.min_tokens;
+  return position.index < params.min_tokens && !AllowsEndsAlone(position);
+}
+
+void KeepAllowed(absl::Span<const uint32_t> allowed, absl::Span<float> logits) {
+  for (size_t first = 0; first < logits.size(); first += 32) {
+    const uint32_t word = allowed[first / 32];
+    if (word == ~uint32_t{0}) continue;
+    const size_t end = std::min(first + 32, logits.size());
+    for (size_t id = first; id < end; ++id) {
+      if ((word >> (id - first) & 1) == 0) logits[id] = -std::numeric_limits<float>::infinity();
+    }
+  }
 }
 
 void Mask(absl::Span<const TokenId> ids, absl::Span<float> logits) {
@@ -36,7 +59,8 @@ bool UsesPenalties(const SamplingParams& params) {
 }
 
 bool LeavesLogits(const SamplingParams& params, const Position& position) {
-  return params.logit_bias.empty() && !MasksEnd(params, position) && !UsesPenalties(params);
+  return params.logit_bias.empty() && position.allowed.empty() && !MasksEnd(params, position) &&
+         !UsesPenalties(params);
 }
 
 void ProcessLogits(const SamplingParams& params, const Position& position,
@@ -47,6 +71,7 @@ void ProcessLogits(const SamplingParams& params, const Position& position,
   }
   for (const auto& [id, bias] : params.logit_bias) logits[id] += bias;
   if (UsesPenalties(params)) Penalize(params, *position.counts, logits);
+  if (!position.allowed.empty()) KeepAllowed(position.allowed, logits);
 }
 
 bool IsEnd(const SamplingParams& params, absl::Span<const TokenId> eos_ids, TokenId token) {

@@ -1,5 +1,6 @@
 // What changes the raw logits before a token is chosen. The order and the meaning are vLLM's:
-// the mask of min_tokens, logit_bias, then the penalties.
+// the mask of min_tokens, logit_bias, the penalties, then a constraint's mask. Where a constraint
+// leaves end tokens alone, min_tokens gives way.
 #pragma once
 
 #include <absl/types/span.h>
@@ -17,6 +18,7 @@ struct Position {
   int32_t index = 0;                    // output tokens before this one
   const TokenCounts* counts = nullptr;  // needed when UsesPenalties(params)
   absl::Span<const TokenId> eos_ids;    // the model's end tokens
+  absl::Span<const uint32_t> allowed;   // a constraint's mask (grammar/matcher.h); empty: all
 };
 
 // True when ProcessLogits would change nothing.

@@ -29,6 +29,8 @@ TokenId Draw(absl::Span<const Candidate> candidates, uint64_t noise) {
   return candidates.back().id;
 }
 
+Status NoNumbers() { return absl::InternalError("the model computed logits that are no numbers"); }
+
 uint64_t MinWeight(float min_p) {
   return static_cast<uint64_t>(std::max(1.0, static_cast<double>(min_p) * kOne));
 }
@@ -37,11 +39,17 @@ uint64_t MinWeight(float min_p) {
 
 StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params,
                                    const Position& position) {
-  if (!AllFinite(logits))
-    return absl::InternalError("the model computed logits that are no numbers");
-  TokenOut out;
-  KVASIR_ASSIGN_OR_RETURN(out.id, Choose(logits, params, position));
-  if (params.logprobs >= 0) FillLogprobs(logits, params.logprobs, &out);
+  if (!AllFinite(logits)) return NoNumbers();
+  KVASIR_ASSIGN_OR_RETURN(const TokenId id, Choose(logits, params, position));
+  return Report(logits, params, id);
+}
+
+StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, const SamplingParams& params,
+                                   TokenId id) {
+  TokenOut out{.id = id};
+  if (params.logprobs < 0) return out;
+  if (!AllFinite(logits)) return NoNumbers();
+  FillLogprobs(logits, params.logprobs, &out);
   return out;
 }
 
@@ -54,7 +62,8 @@ StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const Sampling
   }
   const std::optional<Best> best = FindBest(logits);
   if (!best)
-    return absl::InternalError("biases, penalties and min_tokens leave no token to choose");
+    return absl::InternalError(
+        "biases, penalties, min_tokens and the constraint leave no token to choose");
   if (params.temperature < kGreedyBelow) return best->id;
   const uint64_t noise = Noise(params.seed, position.choice, position.index);
   const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};

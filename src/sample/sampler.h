@@ -24,6 +24,10 @@ class Sampler {
   StatusOr<TokenOut> Sample(absl::Span<const float> logits, const SamplingParams& params,
                             const Position& position);
 
+  // The report on a token that a constraint forced, with the same errors.
+  static StatusOr<TokenOut> Report(absl::Span<const float> logits, const SamplingParams& params,
+                                   TokenId id);
+
  private:
   StatusOr<TokenId> Choose(absl::Span<const float> logits, const SamplingParams& params,
                            const Position& position);

@@ -34,7 +34,7 @@ class Planner {
     FindOwners();
     do {
       PlanPrefills();
-    } while (plan_.compute.empty() && PreemptLast());
+    } while (plan_.compute.empty() && !AnyStalls() && PreemptLast());
   }
 
  private:
@@ -42,9 +42,15 @@ class Planner {
     return std::min(view.slots, budget_.max_num_seqs);
   }
 
-  int32_t TokensLeft() const {
-    const int64_t planned = plan_.shape.decodes + plan_.shape.prefill_tokens;
-    return budget_.max_num_batched_tokens - static_cast<int32_t>(planned);
+  int32_t Planned() const {
+    return static_cast<int32_t>(plan_.shape.decodes + plan_.shape.prefill_tokens);
+  }
+
+  int32_t TokensLeft() const { return budget_.max_num_batched_tokens - Planned(); }
+
+  bool AnyStalls() const {
+    return std::any_of(state_.running.begin(), state_.running.begin() + live_,
+                       [](const SequenceView& view) { return view.stalls(); });
   }
 
   // True when the first write of `view` goes to a block that others hold too.
@@ -75,9 +81,10 @@ class Planner {
 
   // Leaves room for one chunk when a prompt is under way, however many sequences decode.
   int32_t DecodeTokens() const {
-    const bool prefills = !state_.waiting.empty() ||
-                          std::any_of(state_.running.begin(), state_.running.end(),
-                                      [](const SequenceView& view) { return !view.decodes(); });
+    const bool prefills =
+        !state_.waiting.empty() ||
+        std::any_of(state_.running.begin(), state_.running.end(),
+                    [](const SequenceView& view) { return !view.decodes() && !view.stalls(); });
     const int32_t cap = budget_.max_num_batched_tokens;
     return prefills ? std::max(1, cap - std::min(kChunkTokens, cap / 2)) : cap;
   }
@@ -87,15 +94,34 @@ class Planner {
     for (int32_t i = 0; i < live_; ++i) {
       const SequenceView& view = state_.running[i];
       if (!view.decodes()) continue;
-      if (plan_.shape.decodes == limit) return;
+      if (Planned() >= limit) return;
+      const int32_t tokens = std::min(view.length - view.computed, limit - Planned());
       // CopiesTail changes when another holder of the tail is preempted, so the need is asked anew.
-      while (capacity_.available() < BlocksNeeded(view, 1) && live_ > i + 1) PreemptLast();
-      if (capacity_.available() < BlocksNeeded(view, 1)) {
+      while (capacity_.available() < BlocksNeeded(view, tokens) && live_ > i + 1) PreemptLast();
+      if (capacity_.available() < BlocksNeeded(view, tokens)) {
         PreemptLast();
         return;
       }
-      Commit({.waiting = false, .index = i, .tokens = 1}, view);
-      plan_.shape.AddDecode(view.length);
+      Commit({.waiting = false, .index = i, .tokens = tokens}, view);
+      plan_.shape.AddDecode(view.computed + 1);
+      if (tokens > 1) plan_.shape.AddPrefill(view.computed + 1, tokens - 1);
+    }
+    PlanDrafts(limit);
+  }
+
+  // Each planned decode takes as many of its drafts as tokens and free blocks are left.
+  void PlanDrafts(int32_t limit) {
+    for (StepPlan::Compute& compute : plan_.compute) {
+      const SequenceView& view = state_.running[compute.index];
+      if (view.drafts == 0 || view.computed + compute.tokens < view.length) continue;
+      const int32_t end = view.computed + compute.tokens;
+      const int32_t room = CeilDiv(end, state_.block_size) * state_.block_size - end +
+                           capacity_.available() * state_.block_size;
+      const int32_t drafts = std::min({view.drafts, limit - Planned(), room});
+      if (drafts <= 0) continue;
+      capacity_.Take(CeilDiv(end + drafts, state_.block_size) - CeilDiv(end, state_.block_size));
+      compute.tokens += drafts;
+      plan_.shape.AddPrefill(end, drafts);
     }
   }
 
@@ -137,6 +163,7 @@ class Planner {
     if (tokens == 0) return;
     Commit({.waiting = false, .index = i, .tokens = tokens}, view);
     plan_.shape.AddPrefill(view.computed, tokens);
+    advances_prompt_ = true;
   }
 
   // Starts a waiting sequence if it may start; false when those after it must not either.
@@ -158,6 +185,7 @@ class Planner {
     }
     Commit({.waiting = true, .index = i, .tokens = tokens}, view);
     plan_.shape.AddPrefill(view.computed, tokens);
+    advances_prompt_ = true;
     slots_ += Slots(view);
     starting_blocks_ +=
         BlocksNeeded(view, view.length - view.computed) - BlocksNeeded(view, tokens);
@@ -171,7 +199,7 @@ class Planner {
     int32_t promised = starting_blocks_ + live_;
     for (int32_t i = 0; i < live_; ++i) {
       const SequenceView& running = state_.running[i];
-      if (done_[i] && running.decodes()) continue;
+      if (running.stalls() || (done_[i] && running.decodes())) continue;
       promised += BlocksNeeded(running, running.length - running.computed);
     }
     const int32_t needed = BlocksNeeded(view, view.length + 1 - view.computed) + view.idle_matched;
@@ -183,9 +211,10 @@ class Planner {
     const int32_t room = (HeldBlocks(view) + capacity_.available() - (CopiesTail(view) ? 1 : 0)) *
                              state_.block_size -
                          view.computed;
-    const int32_t most = std::min({view.length - view.computed, TokensLeft(), room});
+    const int32_t most =
+        std::min({view.length - view.computed, TokensLeft(), room, view.max_chunk});
     if (most <= 0) return 0;
-    const int32_t least = plan_.shape.prefill_tokens == 0 ? std::min(kChunkTokens, most) : 0;
+    const int32_t least = advances_prompt_ ? 0 : std::min(kChunkTokens, most);
     int32_t low = 0, high = most;
     while (low < high) {
       const int32_t middle = low + (high - low + 1) / 2;
@@ -219,6 +248,7 @@ class Planner {
   int32_t slots_ = 0;            // taken by running and starting sequences
   int32_t starting_blocks_ = 0;  // that starting sequences will need after this step
   double decodes_time_ = 0;
+  bool advances_prompt_ = false;  // some prompt gets a chunk in this step
   absl::flat_hash_map<Hash128, int32_t> owners_;
 };
 

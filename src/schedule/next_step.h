@@ -14,12 +14,13 @@ inline constexpr double kMaxDecodeStretch = 3.0;
 
 // Fills `plan` (reused between steps) from the state alone:
 //  1. every decode, in rank order; when blocks run out, the sequence of the last rank is preempted,
-//     be it the one that needs them;
+//     be it the one that needs them; drafts take what is left, and nobody's blocks;
 //  2. prefill chunks, running and waiting prompts together in rank order, while the predicted time
 //     of the step stays within the budget. A waiting sequence starts when its whole prompt fits
 //     beside what runs; one whose next block is being computed by another lets that one go first,
 //     in its own place, and waits.
-// When no sequence can advance, the last in rank is preempted, so that the first always advances.
+// When no sequence can advance, the last in rank is preempted, so that the first always advances;
+// a plan is empty only when a running sequence stalls.
 // REQUIRES: each sequence fits into the pool alone.
 void NextStep(const State& state, const Budget& budget, StepPlan* plan);
 

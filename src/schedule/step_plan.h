@@ -4,6 +4,7 @@
 #include <absl/types/span.h>
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -28,12 +29,15 @@ struct Rank {
 Rank MakeRank(int32_t priority, TimePoint arrival, int64_t number, int32_t choice);
 
 // One sequence as the scheduler sees it. All its tokens are known up to `length`; the step that
-// computes the last one yields the next.
+// computes the last one yields the next, or several where drafts come true.
 struct SequenceView {
   Rank rank;
   int32_t length = 0;
   int32_t computed = 0;  // tokens whose KV is there; of a waiting one: that a cached prefix gives
   int32_t slots = 1;     // sequences that it becomes once its prompt is computed
+  int32_t tail = 1;      // tokens at the end that are computed together as a decode
+  int32_t drafts = 0;    // guesses behind `length` that a decode may compute too
+  int32_t max_chunk = std::numeric_limits<int32_t>::max();  // tokens of a prefill chunk
   // The block that computing on would complete first, if it is full of known tokens, and whether
   // this sequence could take it from the cache instead: of sequences with the same next block, one
   // computes it and those that could reuse it wait.
@@ -44,7 +48,9 @@ struct SequenceView {
   // Of a waiting one: blocks of its cached prefix that only the cache holds.
   int32_t idle_matched = 0;
 
-  bool decodes() const { return computed + 1 == length; }
+  bool decodes() const { return computed < length && computed + tail >= length; }
+  // It waits for something else than computing: a step may leave it out.
+  bool stalls() const { return computed == length; }
 };
 
 // REQUIRES: both lists are in the order of their ranks.
@@ -68,7 +74,7 @@ struct StepPlan {
   struct Compute {
     bool waiting = false;  // starts now: its cached prefix is pinned, then it computes
     int32_t index = 0;
-    int32_t tokens = 0;
+    int32_t tokens = 0;  // more than the sequence has left: the rest are drafts
   };
   std::vector<int32_t> preempt;  // running ones that give up their blocks and wait again
   std::vector<Compute> compute;  // decodes first

@@ -27,6 +27,8 @@ struct FakeRunnerOptions {
 
 class FakeRunner final : public runtime::Runner {
  public:
+  static constexpr int32_t kHidden = 8;
+
   explicit FakeRunner(FakeRunnerOptions options)
       : options_(options),
         slots_(static_cast<size_t>(options.num_blocks) * options.block_size),
@@ -41,6 +43,7 @@ class FakeRunner final : public runtime::Runner {
   bool skip_copies = false;
 
   int32_t vocab_size() const override { return options_.vocab_size; }
+  int32_t hidden_size() const override { return kHidden; }
   int32_t block_size() const override { return options_.block_size; }
   int32_t num_blocks() const override { return options_.num_blocks; }
   int32_t max_batch_tokens() const override { return options_.max_batch_tokens; }
@@ -48,7 +51,7 @@ class FakeRunner final : public runtime::Runner {
 
   int64_t computed_tokens() const { return computed_tokens_; }
 
-  Status Run(const Batch& batch, absl::Span<float> logits) override {
+  Status Run(const Batch& batch, const BatchOutput& output) override {
     if (on_run) KVASIR_RETURN_IF_ERROR(on_run(batch));
     CheckWrites(batch);
     for (const BlockCopy& copy : batch.copies) {
@@ -57,14 +60,20 @@ class FakeRunner final : public runtime::Runner {
         slots_[Index(copy.to, i)] = slots_[Index(copy.from, i)];
       }
     }
-    size_t row = 0;
+    size_t logits = 0, hidden = 0;
     for (const BatchSequence& sequence : batch.sequences) {
-      const uint64_t state = Compute(sequence);
-      if (!sequence.wants_logits) continue;
-      FillLogits(state, logits.subspan(row++ * options_.vocab_size, options_.vocab_size));
+      const std::vector<uint64_t> states = Compute(sequence);
+      for (size_t i = states.size() - sequence.logits; i < states.size(); ++i) {
+        Fill(states[i], output.logits.subspan(logits++ * options_.vocab_size, options_.vocab_size));
+      }
+      for (size_t i = states.size() - sequence.hidden; i < states.size(); ++i) {
+        Fill(states[i], output.hidden.subspan(hidden++ * kHidden, kHidden));
+      }
     }
-    KVASIR_CHECK(row * options_.vocab_size == logits.size(), "one row a sequence that wants it");
-    if (on_logits) on_logits(batch, logits);
+    KVASIR_CHECK(logits * options_.vocab_size == output.logits.size() &&
+                     hidden * kHidden == output.hidden.size(),
+                 "the output has room for exactly the rows that are wanted");
+    if (on_logits) on_logits(batch, output.logits);
     return absl::OkStatus();
   }
 
@@ -90,21 +99,23 @@ class FakeRunner final : public runtime::Runner {
                         position % options_.block_size)];
   }
 
-  // Returns the sum over all positions, which is what attention would see of the past.
-  uint64_t Compute(const BatchSequence& sequence) {
+  // Returns for each token the sum over all positions up to it, which is what attention would see.
+  std::vector<uint64_t> Compute(const BatchSequence& sequence) {
+    std::vector<uint64_t> states;
     uint64_t past = 0;
     for (int32_t p = 0; p < sequence.start; ++p) past += Mix(Slot(sequence, p) + p);
     int32_t p = sequence.start;
     for (TokenId token : sequence.tokens) {
       Slot(sequence, p) = Mix(past ^ Mix(static_cast<uint64_t>(token) << 32 | (p + 1)));
       past += Mix(Slot(sequence, p) + p);
+      states.push_back(past);
       ++p;
     }
     computed_tokens_ += static_cast<int64_t>(sequence.tokens.size());
-    return past;
+    return states;
   }
 
-  static void FillLogits(uint64_t state, absl::Span<float> row) {
+  static void Fill(uint64_t state, absl::Span<float> row) {
     for (size_t i = 0; i < row.size(); ++i) {
       row[i] = static_cast<float>(Mix(state + i) >> 40) * 0x1p-24f * 8.0f - 4.0f;
     }
