@@ -13,6 +13,9 @@
 
 namespace kvasir {
 
+// What of the prompt's hidden states makes an embedding.
+enum class Pooling { kNone, kMean, kLast };
+
 struct Request {
   std::string id;                   // unique among the requests in flight
   std::vector<TokenId> prompt_ids;  // at least one
@@ -22,9 +25,16 @@ struct Request {
   Hash128 hash_root;  // parent of the first unit; hashing of output tokens goes on from it
   SamplingParams sampling;
   std::optional<Constraint> constraint;
-  int32_t priority = 0;  // lower is sooner
+  // Of each prompt token but the first, given those before it: -1 none, k >= 0 its log-probability
+  // and the k best alternatives.
+  int32_t prompt_logprobs = -1;
+  Pooling pooling = Pooling::kNone;  // not kNone: the answer is an embedding, and no tokens
+  int32_t priority = 0;              // lower is sooner
   TimePoint arrival{};
   TimePoint deadline = TimePoint::max();  // past it the engine ends the request
+
+  // Every position of the prompt must be computed, whatever the cache holds.
+  bool NeedsPromptRows() const { return prompt_logprobs >= 0 || pooling != Pooling::kNone; }
 };
 
 }  // namespace kvasir

@@ -41,7 +41,7 @@ Status Validate(const SamplingParams& p, int32_t vocab_size) {
   if (p.n < 1 || p.n > kMaxChoices) {
     return absl::InvalidArgumentError(absl::StrCat("n: must be in [1, ", kMaxChoices, "]"));
   }
-  if (p.max_tokens < 1) return absl::InvalidArgumentError("max_tokens: must be at least 1");
+  if (p.max_tokens < 0) return absl::InvalidArgumentError("max_tokens: must not be negative");
   if (p.min_tokens < 0 || p.min_tokens > p.max_tokens) {
     return absl::InvalidArgumentError("min_tokens: must be in [0, max_tokens]");
   }

@@ -23,7 +23,7 @@ struct SamplingParams {
   // Drawn once at the front when the client gave none, so that every replay draws the same.
   uint64_t seed = 0;
   int32_t n = 1;            // parallel choices
-  int32_t max_tokens = 16;  // output tokens per choice, >= 1
+  int32_t max_tokens = 16;  // output tokens per choice; 0 only where the prompt is asked about
   int32_t min_tokens = 0;   // no end token is chosen before this many
   std::vector<TokenId> stop_token_ids;
   bool ignore_eos = false;

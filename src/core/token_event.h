@@ -17,11 +17,13 @@ struct TokenOut {
   // only when the request asked for them.
   float logprob = 0.0f;
   std::vector<std::pair<TokenId, float>> top_logprobs;  // best first, ties to the lower id
+
+  friend bool operator==(const TokenOut&, const TokenOut&) = default;
 };
 
 enum class FinishReason {
   kStop,       // an end token or a stop token id; that token is the last of `tokens`
-  kLength,     // max_tokens, or the model's context is full
+  kLength,     // max_tokens (at once if it is 0), or the model's context is full
   kCancelled,  // Cancel was called, or the deadline passed
   kError,      // see `error`
 };
@@ -30,6 +32,10 @@ enum class FinishReason {
 struct TokenEvent {
   int32_t choice = 0;
   std::vector<TokenOut> tokens;
+  // Of a request with prompt_logprobs: the next prompt tokens, from the second on, in order. They
+  // come once, whatever n is, before any output token.
+  std::vector<TokenOut> prompt;
+  std::vector<float> embedding;  // of a request with pooling, with `finish`; not normalised
   std::optional<FinishReason> finish;
   Status error;               // set with kError
   int32_t cached_tokens = 0;  // prompt tokens that were not computed, the same in every event

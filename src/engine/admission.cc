@@ -5,6 +5,11 @@
 #include "core/block_hash.h"
 
 namespace kvasir::engine {
+namespace {
+
+constexpr int32_t kMaxPromptLogprobs = 20;
+
+}  // namespace
 
 Status CheckOptions(const EngineOptions& options) {
   if (options.max_num_seqs < 1) {
@@ -38,6 +43,22 @@ StatusOr<ModelInfo> FitModel(ModelInfo model, const runtime::Runner& runner) {
   return model;
 }
 
+namespace {
+
+Status CheckPromptRows(const Request& request) {
+  if (request.prompt_logprobs < -1 || request.prompt_logprobs > kMaxPromptLogprobs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt_logprobs: must be in [0, ", kMaxPromptLogprobs, "]"));
+  }
+  if (request.pooling == Pooling::kNone) return absl::OkStatus();
+  if (request.sampling.max_tokens != 0 || request.sampling.n != 1 || request.prompt_logprobs >= 0) {
+    return absl::InvalidArgumentError("pooling: an embedding has one choice and no tokens");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 Status CheckRequest(const Request& request, const ModelInfo& model) {
   if (request.prompt_ids.empty()) return absl::InvalidArgumentError("prompt: is empty");
   if (request.prompt_ids.size() >= static_cast<size_t>(model.max_model_len)) {
@@ -51,6 +72,10 @@ Status CheckRequest(const Request& request, const ModelInfo& model) {
           "prompt: token id ", id, " is outside the vocabulary of ", model.vocab_size));
     }
   }
+  if (request.sampling.max_tokens < 1 && !request.NeedsPromptRows()) {
+    return absl::InvalidArgumentError("max_tokens: must be at least 1");
+  }
+  KVASIR_RETURN_IF_ERROR(CheckPromptRows(request));
   return Validate(request.sampling, model.vocab_size);
 }
 

@@ -107,10 +107,19 @@ class Generator {
     request.priority = Pick(4) == 0 ? Pick(5) - 2 : 0;
     request.sampling = Sampling();
     if (Pick(3) == 0) request.constraint = Constraint{};
+    if (Pick(6) == 0) request.prompt_logprobs = Pick(3);
+    if (Pick(8) == 0) AskForEmbedding(request);
     return request;
   }
 
  private:
+  void AskForEmbedding(Request& request) {
+    request.pooling = Pick(2) ? Pooling::kMean : Pooling::kLast;
+    request.prompt_logprobs = -1;
+    request.constraint.reset();
+    request.sampling = {.max_tokens = 0};
+  }
+
   std::vector<TokenId> Tokens(int32_t count) {
     std::vector<TokenId> ids(count);
     for (TokenId& id : ids) id = Pick(64);
@@ -159,6 +168,7 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
       }
       rows_.insert(engine.rows.begin(), engine.rows.end());
       blocks_.insert(engine.blocks.begin(), engine.blocks.end());
+      if (request.prompt_logprobs >= 0) continue;  // computed in chunks, whatever the budget
       EXPECT_EQ(engine.core->stats().preemptions + engine.core->stats().prefill_chunks, 0);
     }
   }
@@ -186,6 +196,9 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
                          const std::vector<std::shared_ptr<RecordingSink>>& sinks) {
     for (size_t i = 0; i < requests.size(); ++i) {
       ASSERT_TRUE(sinks[i]->Finished(requests[i].sampling.n));
+      EXPECT_EQ(sinks[i]->prompt, alone_[requests[i].id]->prompt);
+      EXPECT_EQ(sinks[i]->embedding, alone_[requests[i].id]->embedding);
+      ExpectPromptAnswered(requests[i], *sinks[i]);
       for (const auto& [index, choice] : sinks[i]->choices) {
         const RecordingSink::Choice& expected = alone_[requests[i].id]->choices[index];
         EXPECT_EQ(choice.tokens, expected.tokens) << requests[i].id << " choice " << index;
@@ -199,6 +212,15 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
         if (choice.finish == FinishReason::kStop && text.back() == 0) text.pop_back();
         EXPECT_TRUE(GrammarOf(requests[i])->Accepts(text));
       }
+    }
+  }
+
+  static void ExpectPromptAnswered(const Request& request, const RecordingSink& sink) {
+    EXPECT_EQ(sink.embedding.empty(), request.pooling == Pooling::kNone);
+    if (request.prompt_logprobs < 0) return;
+    ASSERT_EQ(sink.prompt.size() + 1, request.prompt_ids.size());
+    for (size_t i = 0; i < sink.prompt.size(); ++i) {
+      EXPECT_EQ(sink.prompt[i].id, request.prompt_ids[i + 1]);
     }
   }
 

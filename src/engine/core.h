@@ -90,7 +90,8 @@ class Core {
   void CancelGroup(Group& group, std::optional<int32_t> choice);
   void CancelChoice(Sequence& sequence, std::optional<int32_t> choice);
   void Finish(Sequence& sequence, FinishReason reason, const Status& error = absl::OkStatus());
-  void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error);
+  void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error,
+                  std::vector<float> embedding = {});
   void Close(Group& group, int32_t choice);
   void Release(Sequence& sequence);
   void RemoveDone();
@@ -119,10 +120,16 @@ class Core {
   void Publish(Sequence& sequence);
   void FailBatch(const Status& error);
 
+  // prompt_rows.cc: what is asked about the prompt itself
+  void AskForRows(const Item& item, BatchSequence* share) const;
+  void TakePromptRows(const Item& item, absl::Span<const float> logits,
+                      absl::Span<const float> hidden);
+  void ScorePrompt(Sequence& sequence, int32_t end, absl::Span<const float> logits);
+
   // draw.cc: from rows of logits to tokens
   void AskForGuides(Sequence& sequence, int32_t drafts);
   bool GuidesAreLate(Sequence& sequence);
-  void AddDraw(Sequence& sequence, absl::Span<const float> logits);
+  void AddDraw(Sequence& sequence, absl::Span<const float> logits);  // [rows, vocab]
   void ResumeStalled();
   void RunDraws();
   void ForkChoices();
@@ -161,6 +168,7 @@ class Core {
   Batch batch_;
   std::vector<std::vector<TokenId>> inputs_;  // of items with drafts
   std::vector<float> logits_;                 // [rows, vocab]
+  std::vector<float> hidden_;                 // [rows, hidden size]
   std::vector<Draw> draws_;
   std::vector<sample::Sampler> samplers_;  // one a thread of the pool
   int64_t guides_asked_ = 0;

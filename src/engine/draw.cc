@@ -117,7 +117,9 @@ StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler&
   if (draw.guides) {
     KVASIR_RETURN_IF_ERROR(draw.guides->guides.status());
     const grammar::Guide& guide = draw.guides->guides->at(row);
-    if (guide.forced) return sample::Sampler::Report(logits, sequence.sampling(), *guide.forced);
+    if (guide.forced) {
+      return sample::Sampler::Report(logits, sequence.sampling().logprobs, *guide.forced);
+    }
     position.allowed = guide.mask;
   }
   return sampler.Sample(logits, sequence.sampling(), position);

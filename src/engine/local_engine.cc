@@ -43,8 +43,9 @@ std::optional<int64_t> RetryAfterSeconds(const Status& status) {
 class LocalEngine::Impl {
  public:
   Impl(std::unique_ptr<runtime::Runner> runner, ModelInfo model, EngineOptions options,
-       const Clock& clock)
+       const Clock& clock, grammar::Compiler* compiler)
       : runner_(std::move(runner)),
+        compiler_(compiler),
         options_(std::move(options)),
         clock_(clock),
         core_(*runner_, std::move(model), options_, clock),
@@ -57,13 +58,15 @@ class LocalEngine::Impl {
   Status Submit(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink)
       EXCLUDES(mutex_) {
     KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model()));
+    KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<grammar::Cursor> cursor, MakeCursor(*request));
     {
       MutexLock lock(mutex_);
       if (phase_ != Phase::kServing) return absl::UnavailableError("the engine is draining");
       if (queued_ >= options_.max_queue) return QueueFull(retry_after_seconds_);
       ++queued_;
       ++mailed_requests_;
-      mailbox_.push_back({.request = std::move(request), .sink = std::move(sink)});
+      mailbox_.push_back(
+          {.request = std::move(request), .sink = std::move(sink), .cursor = std::move(cursor)});
     }
     wake_.notify_one();
     return absl::OkStatus();
@@ -114,9 +117,22 @@ class LocalEngine::Impl {
   struct Command {
     std::shared_ptr<const Request> request;
     std::shared_ptr<TokenSink> sink;
+    std::unique_ptr<grammar::Cursor> cursor;
     std::string cancel_id;
     std::optional<int32_t> choice;
   };
+
+  // Null without a constraint.
+  StatusOr<std::unique_ptr<grammar::Cursor>> MakeCursor(const Request& request) const {
+    if (!request.constraint) return nullptr;
+    if (compiler_ == nullptr || model().eos_ids.empty()) {
+      return absl::InvalidArgumentError(
+          "constraint: needs a model with a tokenizer and an end token");
+    }
+    KVASIR_ASSIGN_OR_RETURN(std::shared_ptr<const grammar::Grammar> compiled,
+                            compiler_->Compile(*request.constraint));
+    return grammar::Cursor::Create(std::move(compiled), model().vocab_size, model().eos_ids);
+  }
 
   void Run() {
     while (std::optional<std::deque<Command>> commands = AwaitWork()) {
@@ -153,7 +169,7 @@ class LocalEngine::Impl {
 
   void Apply(Command& command) {
     if (command.request == nullptr) return core_.Cancel(command.cancel_id, command.choice);
-    const Status added = core_.Add(command.request, command.sink);
+    const Status added = core_.Add(command.request, command.sink, std::move(command.cursor));
     if (!added.ok()) FailAllChoices(*command.request, *command.sink, added);
   }
 
@@ -167,6 +183,7 @@ class LocalEngine::Impl {
   }
 
   const std::unique_ptr<runtime::Runner> runner_;
+  grammar::Compiler* const compiler_;
   const EngineOptions options_;
   const Clock& clock_;
   Core core_;  // the engine thread's, but for the immutable model()
@@ -193,11 +210,12 @@ LocalEngine::~LocalEngine() = default;
 
 StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Create(std::unique_ptr<runtime::Runner> runner,
                                                            ModelInfo model, EngineOptions options,
-                                                           const Clock& clock) {
+                                                           const Clock& clock,
+                                                           grammar::Compiler* compiler) {
   KVASIR_RETURN_IF_ERROR(CheckOptions(options));
   KVASIR_ASSIGN_OR_RETURN(ModelInfo fitted, FitModel(std::move(model), *runner));
-  return std::unique_ptr<LocalEngine>(new LocalEngine(
-      std::make_unique<Impl>(std::move(runner), std::move(fitted), std::move(options), clock)));
+  return std::unique_ptr<LocalEngine>(new LocalEngine(std::make_unique<Impl>(
+      std::move(runner), std::move(fitted), std::move(options), clock, compiler)));
 }
 
 const ModelInfo& LocalEngine::Model() const { return impl_->model(); }

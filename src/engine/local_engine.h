@@ -9,6 +9,7 @@
 
 #include "core/engine_client.h"
 #include "engine/options.h"
+#include "grammar/compiler.h"
 #include "runtime/runner.h"
 
 namespace kvasir::engine {
@@ -24,11 +25,13 @@ std::optional<int64_t> RetryAfterSeconds(const Status& status);
 // had its finish events when it returns.
 class LocalEngine final : public EngineClient {
  public:
+  // Submit compiles constraints with `compiler`, on the caller's thread; null: there are none here.
   // InvalidArgument when the options or `model` contradict the runner. `clock` must outlive the
   // engine. Model().max_model_len is lowered to what the runner's KV blocks hold.
   static StatusOr<std::unique_ptr<LocalEngine>> Create(std::unique_ptr<runtime::Runner> runner,
                                                        ModelInfo model, EngineOptions options,
-                                                       const Clock& clock);
+                                                       const Clock& clock,
+                                                       grammar::Compiler* compiler = nullptr);
   ~LocalEngine() override;
 
   const ModelInfo& Model() const override;

@@ -37,6 +37,7 @@ Sequence::Sequence(const Sequence& other, int32_t choice)
       drafts(other.drafts),
       published(other.published),
       outputs_at_start(other.outputs_at_start),
+      scored(other.scored),
       group_(other.group_),
       block_size_(other.block_size_),
       hashed_(other.hashed_),
@@ -103,6 +104,7 @@ schedule::Rank Sequence::rank() const {
 }
 
 absl::Span<const Hash128> Sequence::matchable_hashes() const {
+  if (request().NeedsPromptRows()) return {};
   const size_t most = (tokens_.size() - 1) / block_size_;
   return absl::MakeConstSpan(block_hashes_).first(std::min(most, block_hashes_.size()));
 }

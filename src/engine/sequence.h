@@ -88,6 +88,8 @@ class Sequence {
   bool done = false;             // has had its finish event: to be removed
   // What the constraint allows next: on its way or there. None when nobody has asked yet.
   std::shared_ptr<GuideJob> guides;
+  int32_t scored = 0;              // prompt positions whose rows have been taken
+  std::vector<float> pooled;       // their hidden states, pooled
   std::vector<float> held_logits;  // a computed row that waits for its guides
 
  private:

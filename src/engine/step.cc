@@ -1,5 +1,6 @@
 // The stages of Core's step.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -10,6 +11,9 @@ namespace {
 
 // How long a step without any other work waits for a guide, so that a cancel is prompt.
 constexpr Duration kGuideWait = std::chrono::milliseconds(5);
+// Rows of logits that a prompt's log-probabilities take up at a time.
+constexpr int32_t kScoredRows = 128;
+constexpr int32_t kNoLimit = std::numeric_limits<int32_t>::max();
 
 }  // namespace
 
@@ -83,7 +87,8 @@ schedule::SequenceView Core::View(const Sequence& sequence) const {
   const size_t open = sequence.group().open_choices.size();
   return {.rank = sequence.rank(),
           .length = sequence.length(),
-          .slots = sequence.forked() ? 1 : static_cast<int32_t>(open)};
+          .slots = sequence.forked() ? 1 : static_cast<int32_t>(open),
+          .max_chunk = sequence.request().prompt_logprobs >= 0 ? kScoredRows : kNoLimit};
 }
 
 void Core::SetNextHash(const Sequence& sequence, schedule::SequenceView* view) const {
@@ -177,6 +182,7 @@ void Core::AssembleBatch() {
                                 .start = sequence.computed,
                                 .blocks = sequence.page_table(),
                                 .logits = std::max(0, drafts + 1)});
+    if (sequence.request().NeedsPromptRows()) AskForRows(item, &batch_.sequences.back());
   }
 }
 
@@ -191,26 +197,43 @@ absl::Span<const TokenId> Core::InputOf(const Item& item) {
 }
 
 Status Core::RunBatch() {
-  size_t rows = 0;
-  for (const BatchSequence& sequence : batch_.sequences) rows += sequence.logits;
-  const size_t size = rows * model_.vocab_size;
-  if (logits_.size() < size) logits_.resize(size);
-  return runner_.Run(batch_, {.logits = absl::MakeSpan(logits_).first(size)});
+  size_t logits = 0, hidden = 0;
+  for (const BatchSequence& sequence : batch_.sequences) {
+    logits += static_cast<size_t>(sequence.logits) * model_.vocab_size;
+    hidden += static_cast<size_t>(sequence.hidden) * runner_.hidden_size();
+  }
+  if (logits_.size() < logits) logits_.resize(logits);
+  if (hidden_.size() < hidden) hidden_.resize(hidden);
+  return runner_.Run(batch_, {.logits = absl::MakeSpan(logits_).first(logits),
+                              .hidden = absl::MakeSpan(hidden_).first(hidden)});
 }
 
 void Core::CommitBatch() {
   draws_.clear();
-  size_t row = 0;
+  absl::Span<const float> logits = absl::MakeConstSpan(logits_);
+  absl::Span<const float> hidden = absl::MakeConstSpan(hidden_);
+  const auto take = [](absl::Span<const float>& rows, size_t size) {
+    const absl::Span<const float> taken = rows.first(size);
+    rows.remove_prefix(size);
+    return taken;
+  };
   for (size_t i = 0; i < items_.size(); ++i) {
-    CountItem(items_[i]);
-    Sequence& sequence = *items_[i].sequence;
-    sequence.computed = std::min(sequence.computed + items_[i].tokens, sequence.length());
+    const Item& item = items_[i];
+    const BatchSequence& share = batch_.sequences[i];
+    const auto own_logits = take(logits, static_cast<size_t>(share.logits) * model_.vocab_size);
+    const auto own_hidden = take(hidden, static_cast<size_t>(share.hidden) * runner_.hidden_size());
+    CountItem(item);
+    Sequence& sequence = *item.sequence;
+    sequence.computed = std::min(sequence.computed + item.tokens, sequence.length());
     Publish(sequence);
-    const size_t rows = batch_.sequences[i].logits;
-    if (rows == 0) continue;
-    AddDraw(sequence, absl::MakeConstSpan(logits_).subspan(row * model_.vocab_size,
-                                                           rows * model_.vocab_size));
-    row += rows;
+    if (sequence.request().NeedsPromptRows()) TakePromptRows(item, own_logits, own_hidden);
+    if (sequence.done || share.start + item.tokens < sequence.length()) continue;
+    if (sequence.group().max_tokens == 0) {
+      Finish(sequence, FinishReason::kLength);
+    } else {
+      const size_t rows = share.start + item.tokens - sequence.length() + 1;
+      AddDraw(sequence, own_logits.last(rows * model_.vocab_size));
+    }
   }
   RunDraws();
 }

@@ -41,15 +41,14 @@ StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const Samplin
                                    const Position& position) {
   if (!AllFinite(logits)) return NoNumbers();
   KVASIR_ASSIGN_OR_RETURN(const TokenId id, Choose(logits, params, position));
-  return Report(logits, params, id);
+  return Report(logits, params.logprobs, id);
 }
 
-StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, const SamplingParams& params,
-                                   TokenId id) {
+StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, int32_t logprobs, TokenId id) {
   TokenOut out{.id = id};
-  if (params.logprobs < 0) return out;
+  if (logprobs < 0) return out;
   if (!AllFinite(logits)) return NoNumbers();
-  FillLogprobs(logits, params.logprobs, &out);
+  FillLogprobs(logits, logprobs, &out);
   return out;
 }
 

@@ -24,9 +24,9 @@ class Sampler {
   StatusOr<TokenOut> Sample(absl::Span<const float> logits, const SamplingParams& params,
                             const Position& position);
 
-  // The report on a token that a constraint forced, with the same errors.
-  static StatusOr<TokenOut> Report(absl::Span<const float> logits, const SamplingParams& params,
-                                   TokenId id);
+  // A token with what `logprobs`, as in SamplingParams, asks of it. Internal when a logit is needed
+  // that is not finite.
+  static StatusOr<TokenOut> Report(absl::Span<const float> logits, int32_t logprobs, TokenId id);
 
  private:
   StatusOr<TokenId> Choose(absl::Span<const float> logits, const SamplingParams& params,

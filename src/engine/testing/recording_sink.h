@@ -29,6 +29,8 @@ class RecordingSink final : public TokenSink {
       choice.tokens.push_back(out.id);
       choice.outs.push_back(out);
     }
+    prompt.insert(prompt.end(), event.prompt.begin(), event.prompt.end());
+    if (!event.embedding.empty()) embedding = event.embedding;
     choice.finish = event.finish;
     choice.error = event.error;
     choice.cached_tokens = event.cached_tokens;
@@ -44,6 +46,8 @@ class RecordingSink final : public TokenSink {
   }
 
   std::map<int32_t, Choice> choices;
+  std::vector<TokenOut> prompt;
+  std::vector<float> embedding;
 };
 
 }  // namespace kvasir::engine
