@@ -46,6 +46,8 @@ struct EngineStats {
   int64_t forks = 0;  // choices that were forked from a prefilled prompt
   int64_t copy_on_writes = 0;
   int64_t forced_tokens = 0;   // generated tokens that a constraint forced without a pass
+  int64_t drafted_tokens = 0;  // drafts that were computed
+  int64_t accepted_drafts = 0;
   int64_t late_guides = 0;     // draws that waited for their constraint
   int64_t prefill_chunks = 0;  // chunks that did not reach the end of their prompt
 };

@@ -21,6 +21,9 @@ Status CheckOptions(const EngineOptions& options) {
   if (options.guide_threads < 1) {
     return absl::InvalidArgumentError("guide_threads: must be at least 1");
   }
+  if (options.max_drafts < 0) {
+    return absl::InvalidArgumentError("max_drafts: must not be negative");
+  }
   if (options.max_queue < 1) return absl::InvalidArgumentError("max_queue: must be at least 1");
   if (options.itl_target <= Duration::zero() || options.prefill_step_target <= Duration::zero()) {
     return absl::InvalidArgumentError("itl_target: step time targets must be positive");

@@ -100,6 +100,7 @@ class Generator {
     request.id = absl::StrCat("r", next_++);
     request.hash_root = CacheRoot("w", "n", "", Pick(8) == 0 ? "salt" : "");
     if (Pick(4) != 0) request.prompt_ids = prefixes_[Pick(3)];
+    if (Pick(4) == 0) Repeat(request.prompt_ids);
     if (Pick(3) == 0) request.prompt_ids.resize(1 + Pick(16) + request.prompt_ids.size() / 2, 7);
     const std::vector<TokenId> own = Tokens(1 + Pick(60));
     request.prompt_ids.insert(request.prompt_ids.end(), own.begin(), own.end());
@@ -113,6 +114,11 @@ class Generator {
   }
 
  private:
+  // Few distinct tokens, so that prompt lookup finds much.
+  static void Repeat(std::vector<TokenId>& ids) {
+    for (TokenId& id : ids) id %= 3;
+  }
+
   void AskForEmbedding(Request& request) {
     request.pooling = Pick(2) ? Pooling::kMean : Pooling::kLast;
     request.prompt_logprobs = -1;
@@ -253,6 +259,8 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
     total_.prefill_chunks += stats.prefill_chunks;
     total_.forced_tokens += stats.forced_tokens;
     total_.late_guides += stats.late_guides;
+    total_.drafted_tokens += stats.drafted_tokens;
+    total_.accepted_drafts += stats.accepted_drafts;
   }
 
   std::map<std::string, std::shared_ptr<RecordingSink>> alone_;
@@ -272,11 +280,22 @@ std::vector<Conditions> AllConditions(int32_t block_size) {
   preempting.test.preempt_every_n_steps = 1;
   EngineOptions preempting_uncached = uncached;
   preempting_uncached.test.preempt_every_n_steps = 3;
+  EngineOptions drafts;
+  drafts.max_drafts = 5;
+  drafts.test.always_draft = true;
+  EngineOptions drafts_preempting = drafts;
+  drafts_preempting.test.preempt_every_n_steps = 2;
+  drafts_preempting.test.late_guide_every_n = 3;
+  EngineOptions drafts_in_chunks = drafts;
+  drafts_in_chunks.max_num_batched_tokens = 7;
   EngineOptions late;
   late.test.late_guide_every_n = 3;
   EngineOptions late_preempting = preempting;
   late_preempting.test.late_guide_every_n = 2;
   return {
+      {"drafts", ample, drafts},
+      {"drafts, late guides, preempting in a tiny pool", tiny, drafts_preempting},
+      {"drafts in chunks of 7", ample, drafts_in_chunks},
       {"late guides", ample, late},
       {"late guides, preempting in a tiny pool", tiny, late_preempting},
       {"no jumps", ample, {.jump_forward = false}},
@@ -313,6 +332,8 @@ TEST_P(AnswersTest, AreThoseOfTheRequestAlone) {
   EXPECT_GT(total_.prefill_chunks, 100);
   EXPECT_GT(total_.forced_tokens, 100);
   EXPECT_GT(total_.late_guides, 100);
+  EXPECT_GT(total_.drafted_tokens, 1000);
+  EXPECT_GT(total_.accepted_drafts, 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(BlockSizes, AnswersTest, testing::Values(16, 32));

@@ -104,6 +104,8 @@ class Core {
   void ForEachOf(const Group& group, const Visit& visit);
 
   // step.cc: the stages of a step
+  void ProposeDrafts();
+  int32_t DraftsWorthTrying(Sequence& sequence, const perf::StepShape& shape) const;
   void Plan();
   schedule::SequenceView View(const Sequence& sequence) const;
   void SetNextHash(const Sequence& sequence, schedule::SequenceView* view) const;
@@ -137,6 +139,7 @@ class Core {
   StatusOr<TokenOut> DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const;
   void TakeForced(Draw& draw) const;
   bool Take(Draw& draw, TokenOut out) const;
+  void CountDrafts(const Draw& draw);
   void CommitDraw(Draw& draw);
   void ShedForks();
   void PreemptForTest();

@@ -61,7 +61,20 @@ void Core::RunDraws() {
   runner_.pool().ParallelFor(static_cast<int64_t>(draws_.size()), [this](int64_t i, int thread) {
     DrawRows(draws_[i], samplers_[thread]);
   });
-  for (Draw& draw : draws_) CommitDraw(draw);
+  for (Draw& draw : draws_) {
+    CountDrafts(draw);
+    CommitDraw(draw);
+  }
+}
+
+void Core::CountDrafts(const Draw& draw) {
+  const int32_t tried = static_cast<int32_t>(draw.logits.size() / model_.vocab_size) - 1;
+  if (tried == 0 || draw.rows_used == 0) return;
+  const int32_t kept = draw.rows_used - 1;
+  counters_.drafted_tokens += tried;
+  counters_.accepted_drafts += kept;
+  // A choice that ended says nothing of the drafts behind its end.
+  draw.sequence->draft_record.Observe(draw.finish ? kept : tried, kept);
 }
 
 // A prompt that is computed becomes one sequence a choice; all draw from its row of logits.

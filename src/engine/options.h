@@ -39,6 +39,8 @@ struct TestHooks {
   std::function<void(const std::string& request_id, int32_t choice, int32_t position,
                      absl::Span<const float> logits)>
       on_logits;
+  // Every draft that prompt lookup finds is tried, whether it pays or not.
+  bool always_draft = false;
   // > 0: every that many draws with a constraint, its mask is taken to be late.
   int64_t late_guide_every_n = 0;
 };
@@ -50,6 +52,8 @@ struct EngineOptions {
   bool enable_prefix_caching = true;
   // Tokens that a constraint forces are appended without a pass of their own. Changes no answer.
   bool jump_forward = true;
+  // Tokens that prompt lookup may draft for a sequence in one pass; 0: none. Changes no answer.
+  int32_t max_drafts = 0;
   int32_t guide_threads = 1;  // that work out masks; >= 1
   // A step with decodes is planned to take at most this, and at most 3x the decodes' own step.
   Duration itl_target = std::chrono::milliseconds(50);

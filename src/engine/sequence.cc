@@ -36,6 +36,8 @@ Sequence::Sequence(const Sequence& other, int32_t choice)
       tail(other.tail),
       drafts(other.drafts),
       published(other.published),
+      lookup(other.lookup),
+      draft_record(other.draft_record),
       outputs_at_start(other.outputs_at_start),
       scored(other.scored),
       group_(other.group_),

@@ -10,7 +10,9 @@
 
 #include "core/engine_client.h"
 #include "core/request.h"
+#include "engine/draft_policy.h"
 #include "engine/guide_pool.h"
+#include "engine/prompt_lookup.h"
 #include "grammar/cursor.h"
 #include "kv/block_pool.h"
 #include "sample/token_counts.h"
@@ -46,6 +48,9 @@ class Sequence {
 
   void Append(TokenId token);
 
+  // It runs and its prompt is computed: the next pass yields a token.
+  bool Decodes() const { return forked_ && computed < length() && computed + tail >= length(); }
+
   // Gives up all blocks, and what was made from them; the tokens stay.
   void ReleaseBlocks();
   // Gives up the blocks behind those that hold the computed tokens.
@@ -80,10 +85,12 @@ class Sequence {
   // Not null where the request has a constraint. Taken forward by Core with each token.
   const std::shared_ptr<grammar::Cursor>& cursor() const { return cursor_; }
 
-  int32_t computed = 0;          // tokens whose KV is in the blocks
-  int32_t tail = 1;              // tokens at the end that a decode computes together
-  std::vector<TokenId> drafts;   // what the next pass may try behind the known tokens
-  int32_t published = 0;         // blocks that the prefix index knows
+  int32_t computed = 0;         // tokens whose KV is in the blocks
+  int32_t tail = 1;             // tokens at the end that a decode computes together
+  std::vector<TokenId> drafts;  // what the next pass may try behind the known tokens
+  int32_t published = 0;        // blocks that the prefix index knows
+  PromptLookup lookup;
+  DraftRecord draft_record;
   int32_t outputs_at_start = 0;  // outputs() when it last began to run
   bool done = false;             // has had its finish event: to be removed
   // What the constraint allows next: on its way or there. None when nobody has asked yet.

@@ -23,6 +23,7 @@ bool Core::Step() {
   if (idle()) return false;
   ResumeStalled();
   if (idle()) return true;
+  ProposeDrafts();
   Plan();
   ApplyPlan();
   if (items_.empty()) {
@@ -51,6 +52,39 @@ bool Core::Step() {
                                .sequences = static_cast<int32_t>(items_.size())});
   }
   return true;
+}
+
+void Core::ProposeDrafts() {
+  if (options_.max_drafts == 0) return;
+  perf::StepShape decodes;
+  for (const auto& sequence : running_) {
+    if (sequence->Decodes()) decodes.AddDecode(sequence->length());
+  }
+  for (const auto& sequence : running_) {
+    if (!sequence->Decodes() || !sequence->drafts.empty()) continue;
+    const int32_t room = sequence->group().max_tokens - sequence->outputs() - 1;
+    const int32_t most = std::min(options_.max_drafts, room);
+    std::vector<TokenId> found = sequence->lookup.Propose(sequence->tokens(), most);
+    if (found.empty()) continue;
+    sequence->drafts = std::move(found);
+    if (options_.test.always_draft) continue;
+    sequence->drafts.resize(DraftsWorthTrying(*sequence, decodes));
+  }
+}
+
+int32_t Core::DraftsWorthTrying(Sequence& sequence, const perf::StepShape& shape) const {
+  const int32_t most = static_cast<int32_t>(sequence.drafts.size());
+  perf::StepShape more = shape;
+  more.AddPrefill(sequence.length(), most);
+  const double step = step_model_.Predict(shape);
+  const DraftCost cost{.step = step,
+                       .draft = (step_model_.Predict(more) - step) / most,
+                       .tokens = static_cast<int32_t>(shape.decodes)};
+  const int32_t best = BestDrafts(sequence.draft_record.chance(), most, cost);
+  if (best > 0) return best;
+  if (sequence.draft_record.ShouldProbe()) return 1;
+  sequence.draft_record.Skip();
+  return 0;
 }
 
 void Core::Plan() {
@@ -241,8 +275,7 @@ void Core::CommitBatch() {
 void Core::CountItem(const Item& item) {
   const Sequence& sequence = *item.sequence;
   const bool to_end = sequence.computed + item.tokens >= sequence.length();
-  const bool decodes =
-      sequence.outputs() > 0 && sequence.computed + sequence.tail >= sequence.length();
+  const bool decodes = sequence.outputs() > 0 && sequence.Decodes();
   if (!decodes) counters_.computed_prompt_tokens += item.tokens;
   if (!to_end) ++counters_.prefill_chunks;
 }

@@ -1,0 +1,41 @@
+#include "engine/draft_policy.h"
+
+namespace kvasir::engine {
+namespace {
+
+constexpr double kForget = 0.9;     // of the record, at each observation
+constexpr double kPriorHits = 1.5;  // a new sequence is given some credit
+constexpr double kPriorMisses = 1.0;
+// Predictions are not exact: what is expected to gain less than this is not tried.
+constexpr double kMargin = 1.02;
+
+}  // namespace
+
+void DraftRecord::Observe(int32_t tried, int32_t kept) {
+  hits_ = kForget * hits_ + kept;
+  misses_ = kForget * misses_ + (kept < tried ? 1 : 0);
+  skipped_ = 0;
+}
+
+double DraftRecord::chance() const {
+  return (hits_ + kPriorHits) / (hits_ + misses_ + kPriorHits + kPriorMisses);
+}
+
+int32_t BestDrafts(double chance, int32_t most, const DraftCost& cost) {
+  int32_t best = 0;
+  double best_rate = kMargin * cost.tokens / cost.step;
+  double expected = cost.tokens;
+  double all = 1;  // the chance that all drafts so far come true
+  for (int32_t drafts = 1; drafts <= most; ++drafts) {
+    all *= chance;
+    expected += all;
+    const double rate = expected / (cost.step + drafts * cost.draft);
+    if (rate > best_rate) {
+      best = drafts;
+      best_rate = rate;
+    }
+  }
+  return best;
+}
+
+}  // namespace kvasir::engine

@@ -1,0 +1,38 @@
+// How many drafts a sequence should try: as many as are expected to pay, by its own record and the
+// predicted times. Pure.
+#pragma once
+
+#include <cstdint>
+
+namespace kvasir::engine {
+
+// What one sequence's drafts have been worth. A value.
+class DraftRecord {
+ public:
+  // `tried` drafts were computed, the first `kept` of which came true.
+  void Observe(int32_t tried, int32_t kept);
+
+  // The chance that a draft comes true when those before it did.
+  double chance() const;
+
+  // A record that says no is asked again every so often, as what is written changes.
+  bool ShouldProbe() const { return skipped_ >= kProbeEvery; }
+  void Skip() { ++skipped_; }
+
+ private:
+  static constexpr int32_t kProbeEvery = 48;
+  double hits_ = 0;  // decayed
+  double misses_ = 0;
+  int32_t skipped_ = 0;  // proposals in a row that were not tried
+};
+
+struct DraftCost {
+  double step = 0;     // predicted seconds of the step without drafts, > 0
+  double draft = 0;    // predicted seconds that each draft adds
+  int32_t tokens = 1;  // that the step yields without drafts
+};
+
+// The number of drafts, up to `most`, with the most expected tokens a second; 0: none pays.
+int32_t BestDrafts(double chance, int32_t most, const DraftCost& cost);
+
+}  // namespace kvasir::engine
