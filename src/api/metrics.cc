@@ -3,6 +3,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <sstream>
 #include <utility>
@@ -75,6 +76,22 @@ class EngineFamily {
     return *this;
   }
 
+  EngineFamily& Add(std::vector<ClientMetric::Label> labels, const Histogram& histogram) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    metric.histogram.sample_sum = histogram.sum();
+    uint64_t below = 0;
+    for (size_t i = 0; i < histogram.counts().size(); ++i) {
+      below += histogram.counts()[i];
+      const bool last = i == histogram.bounds().size();
+      metric.histogram.bucket.push_back(
+          {below, last ? std::numeric_limits<double>::infinity() : histogram.bounds()[i]});
+    }
+    metric.histogram.sample_count = below;
+    family_.metric.push_back(std::move(metric));
+    return *this;
+  }
+
   MetricFamily Take() { return std::move(family_); }
 
  private:
@@ -91,6 +108,9 @@ std::vector<MetricFamily> EngineFamilies(const std::string& model, const EngineS
     out.push_back(EngineFamily(name, help, MetricType::Counter)
                       .Add({label}, static_cast<double>(value))
                       .Take());
+  };
+  const auto histogram = [&](const char* name, const char* help, const Histogram& value) {
+    out.push_back(EngineFamily(name, help, MetricType::Histogram).Add({label}, value).Take());
   };
   gauge("kvasir_num_requests_running", "Sequences in the batch.", s.running);
   gauge("kvasir_num_requests_waiting", "Sequences waiting for room in the batch.", s.waiting);
@@ -116,7 +136,18 @@ std::vector<MetricFamily> EngineFamilies(const std::string& model, const EngineS
   counter("kvasir_copy_on_writes_total", "KV blocks copied before a write.", s.copy_on_writes);
   counter("kvasir_prefill_chunks_total", "Prefill chunks that did not end their prompt.",
           s.prefill_chunks);
+  counter("kvasir_forced_tokens_total", "Tokens that a constraint forced without a pass.",
+          s.forced_tokens);
+  counter("kvasir_late_guides_total", "Draws that waited for their constraint.", s.late_guides);
+  counter("kvasir_spec_decode_num_draft_tokens_total", "Drafts that were computed.",
+          s.drafted_tokens);
+  counter("kvasir_spec_decode_num_accepted_tokens_total", "Drafts that came true.",
+          s.accepted_drafts);
   counter("kvasir_engine_steps_total", "Forward passes.", s.steps);
+  histogram("kvasir_request_queue_time_seconds", "From a request's acceptance to its first pass.",
+            s.queue_seconds);
+  histogram("kvasir_engine_step_seconds", "A step of the engine.", s.step_seconds);
+  histogram("kvasir_iteration_tokens", "Tokens computed in a step.", s.step_tokens);
   return out;
 }
 

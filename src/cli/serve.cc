@@ -68,8 +68,12 @@ engine::EngineOptions MakeEngineOptions(const ServeConfig& config) {
   return {.max_num_seqs = config.max_num_seqs,
           .max_num_batched_tokens = config.max_num_batched_tokens,
           .max_queue = config.max_queue,
+          .max_queue_delay =
+              config.max_queue_delay == 0 ? Duration::max() : FromSeconds(config.max_queue_delay),
           .enable_prefix_caching = config.enable_prefix_caching,
-          .itl_target = FromSeconds(config.itl_target / 1e3)};
+          .itl_target = FromSeconds(config.itl_target / 1e3),
+          .jump_forward = config.jump_forward,
+          .max_drafts = config.max_drafts};
 }
 
 api::ApiOptions MakeApiOptions(const ServeConfig& config) {
@@ -149,6 +153,17 @@ void AddEngineOptions(Command& command, ServeConfig* config) {
       ->check(CLI::Range(1, kMany));
   command.Add("max-queue", &config->max_queue, "Requests that wait before 429 is answered")
       ->check(CLI::Range(1, kMany));
+  command
+      .Add("max-queue-delay", &config->max_queue_delay,
+           "Seconds that a request may be predicted to wait before 429 is answered (0: until its "
+           "timeout)")
+      ->check(CLI::Range(0.0, 1e6));
+  command
+      .Add("max-drafts", &config->max_drafts,
+           "Tokens that prompt lookup may draft for a sequence at a time (0: none)")
+      ->check(CLI::Range(0, 64));
+  command.AddSwitch("jump-forward", &config->jump_forward,
+                    "Append the tokens that a constraint forces without computing them one by one");
   command.AddSwitch("enable-prefix-caching", &config->enable_prefix_caching,
                     "Keep the KV of prompts for later requests");
   command.Add("itl-target", &config->itl_target, "Milliseconds that a step with decodes may take")

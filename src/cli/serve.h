@@ -23,6 +23,9 @@ struct ServeConfig {
   int32_t max_num_seqs = 64;
   int32_t max_num_batched_tokens = 2048;
   int32_t max_queue = 1024;
+  double max_queue_delay = 0;  // s; 0: the request's own deadline
+  int32_t max_drafts = 0;
+  bool jump_forward = true;
   bool enable_prefix_caching = true;
   double itl_target = 50;  // ms
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/hash128.h"
+#include "core/histogram.h"
 #include "core/request.h"
 #include "core/token_event.h"
 
@@ -32,6 +33,8 @@ struct ModelInfo {
 };
 
 struct EngineStats {
+  EngineStats();
+
   int64_t running = 0;  // sequences in the batch
   int64_t waiting = 0;  // sequences not yet started, or preempted
   int64_t blocks_total = 0;
@@ -50,6 +53,9 @@ struct EngineStats {
   int64_t accepted_drafts = 0;
   int64_t late_guides = 0;     // draws that waited for their constraint
   int64_t prefill_chunks = 0;  // chunks that did not reach the end of their prompt
+  Histogram queue_seconds;     // from a request's acceptance to its first pass
+  Histogram step_seconds;
+  Histogram step_tokens;  // computed in a step
 };
 
 class EngineClient {
@@ -59,7 +65,8 @@ class EngineClient {
   virtual const ModelInfo& Model() const = 0;
 
   // Takes a validated request, or refuses it:
-  //  ResourceExhausted  the queue is full: the message names the seconds to wait before a retry;
+  //  ResourceExhausted  the queue is full, or so long that the request would not start in time: the
+  //                     message names the seconds to wait before a retry;
   //  InvalidArgument    it can never run here (longer than the context or than all KV blocks);
   //  Unavailable        the engine is draining or has stopped.
   // After Ok, `sink` gets one event with `finish` for each of the n choices.

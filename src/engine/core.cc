@@ -205,6 +205,21 @@ int64_t Core::RetryAfterSeconds() const {
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(seconds)));
 }
 
+// The prompts before it are prefilled one after the other, and each time that all slots are taken
+// they are waited for as long as a choice of the usual length takes.
+double Core::QueueSeconds() const {
+  perf::StepShape prefill, decode;
+  if (queued_ > 0) prefill.AddPrefill(0, queued_prompt_tokens_ / queued_);
+  double seconds = queued_ * (queued_ > 0 ? step_model_.Predict(prefill) : 0);
+  for (const auto& sequence : running_) decode.AddDecode(sequence->length());
+  const int32_t others = static_cast<int32_t>(running_.size() + waiting_.size());
+  const int32_t turns = others / options_.max_num_seqs;
+  if (turns > 0 && decode.decodes > 0) {
+    seconds += turns * mean_outputs_ * step_model_.Predict(decode);
+  }
+  return seconds;
+}
+
 Status Core::CheckIntegrity() const {
   KVASIR_RETURN_IF_ERROR(pool_.CheckIntegrity());
   KVASIR_RETURN_IF_ERROR(index_.CheckIntegrity());

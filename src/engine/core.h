@@ -62,6 +62,8 @@ class Core {
   EngineStats stats() const;
   // Predicted seconds until a place in a full queue gets free, at least 1.
   int64_t RetryAfterSeconds() const;
+  // Predicted seconds until a request that came now would start.
+  double QueueSeconds() const;
 
   // Internal, naming the first contradiction: a leaked block, a miscounted handle, a broken index.
   Status CheckIntegrity() const;
@@ -160,6 +162,7 @@ class Core {
   int64_t accepted_ = 0;
   int32_t queued_ = 0;
   int64_t queued_prompt_tokens_ = 0;
+  double mean_outputs_ = 64;  // tokens of a choice, of late; the start is a guess
   EngineStats counters_;
 
   // Of the step under way; kept to be reused.

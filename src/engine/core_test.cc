@@ -361,5 +361,16 @@ TEST_F(CoreTest, TellsTheRetryAfterFromTheQueue) {
   EXPECT_LE(core_->RetryAfterSeconds(), 7);
 }
 
+TEST_F(CoreTest, PredictsHowLongTheQueueIs) {
+  Make({}, {.max_num_seqs = 1});
+  EXPECT_EQ(core_->QueueSeconds(), 0);
+  Add(MakeRequest(Tokens(20), 1000));
+  for (int i = 0; i < 100; ++i) core_->Step();
+  const double one = core_->QueueSeconds();
+  EXPECT_GT(one, 0.2);  // a choice of usual length, in steps of 5.5 ms
+  Add(MakeRequest(Tokens(20), 10));
+  EXPECT_GT(core_->QueueSeconds(), one + 0.2);
+}
+
 }  // namespace
 }  // namespace kvasir::engine

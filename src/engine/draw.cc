@@ -11,6 +11,9 @@ namespace {
 // What a draw waits for a guide that the forward pass did not hide.
 constexpr Duration kGuideGrace = std::chrono::milliseconds(1);
 
+// Of one choice in the running mean of outputs.
+constexpr double kOutputsWeight = 0.05;
+
 }  // namespace
 
 // A guide that is on its way or there already is good for the place where it was asked for, which
@@ -194,6 +197,7 @@ void Core::CommitDraw(Draw& draw) {
   if (!draw.error.ok()) return Finish(sequence, FinishReason::kError, draw.error);
   Publish(sequence);
   if (!draw.finish) return sequence.TrimBlocks();
+  mean_outputs_ += kOutputsWeight * (sequence.outputs() - mean_outputs_);
   Release(sequence);
   sequence.done = true;
   Close(group, sequence.choice());

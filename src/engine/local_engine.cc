@@ -3,6 +3,7 @@
 #include <absl/strings/numbers.h>
 
 #include <atomic>
+#include <cmath>
 #include <deque>
 #include <thread>
 #include <utility>
@@ -15,9 +16,9 @@
 namespace kvasir::engine {
 namespace {
 
-Status QueueFull(int64_t retry_after_seconds) {
-  Status status = absl::ResourceExhaustedError(
-      absl::StrCat("the queue is full: retry after ", retry_after_seconds, " s"));
+Status Overloaded(const std::string& why, int64_t retry_after_seconds) {
+  Status status =
+      absl::ResourceExhaustedError(absl::StrCat(why, ": retry after ", retry_after_seconds, " s"));
   status.SetPayload(absl::string_view(kRetryAfterUrl.data(), kRetryAfterUrl.size()),
                     absl::Cord(absl::StrCat(retry_after_seconds)));
   return status;
@@ -62,7 +63,13 @@ class LocalEngine::Impl {
     {
       MutexLock lock(mutex_);
       if (phase_ != Phase::kServing) return absl::UnavailableError("the engine is draining");
-      if (queued_ >= options_.max_queue) return QueueFull(retry_after_seconds_);
+      if (queued_ >= options_.max_queue) {
+        return Overloaded("the queue is full", retry_after_seconds_);
+      }
+      if (queue_seconds_ > MostQueueSeconds(*request)) {
+        return Overloaded("the queue is too long for the request to start in time",
+                          static_cast<int64_t>(std::ceil(queue_seconds_)));
+      }
       ++queued_;
       ++mailed_requests_;
       mailbox_.push_back(
@@ -134,6 +141,12 @@ class LocalEngine::Impl {
     return grammar::Cursor::Create(std::move(compiled), model().vocab_size, model().eos_ids);
   }
 
+  double MostQueueSeconds(const Request& request) const {
+    const double most = ToSeconds(options_.max_queue_delay);
+    if (request.deadline == TimePoint::max()) return most;
+    return std::min(most, ToSeconds(request.deadline - clock_.Now()));
+  }
+
   void Run() {
     while (std::optional<std::deque<Command>> commands = AwaitWork()) {
       for (Command& command : *commands) Apply(command);
@@ -176,9 +189,11 @@ class LocalEngine::Impl {
   void PublishState() EXCLUDES(mutex_) {
     const EngineStats stats = core_.stats();
     const int64_t retry_after = core_.RetryAfterSeconds();
+    const double queue_seconds = core_.QueueSeconds();
     MutexLock lock(mutex_);
     stats_ = stats;
     retry_after_seconds_ = retry_after;
+    queue_seconds_ = queue_seconds;
     queued_ = core_.queued() + mailed_requests_;
   }
 
@@ -196,6 +211,7 @@ class LocalEngine::Impl {
   int32_t mailed_requests_ GUARDED_BY(mutex_) = 0;  // in the mailbox
   int32_t queued_ GUARDED_BY(mutex_) = 0;           // accepted and not started
   int64_t retry_after_seconds_ GUARDED_BY(mutex_) = 1;
+  double queue_seconds_ GUARDED_BY(mutex_) = 0;  // predicted for who comes next
   EngineStats stats_ GUARDED_BY(mutex_);
 
   std::atomic<bool> busy_{false};

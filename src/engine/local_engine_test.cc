@@ -1,5 +1,6 @@
 #include "engine/local_engine.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <condition_variable>
@@ -143,6 +144,16 @@ TEST_F(LocalEngineTest, AFullQueueNamesTheSecondsToWait) {
   EXPECT_GE(RetryAfterSeconds(full), 1);
   EXPECT_EQ(RetryAfterSeconds(absl::OkStatus()), std::nullopt);
   gate_.Open();
+}
+
+TEST_F(LocalEngineTest, RefusesWhatWouldStartTooLate) {
+  Make();
+  Request late = *MakeRequest("a", 10, 1);
+  late.deadline = clock_.Now() - std::chrono::seconds(1);
+  const Status refused =
+      engine_->Submit(std::make_shared<Request>(late), std::make_shared<WaitingSink>(1));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("too long"));
 }
 
 TEST_F(LocalEngineTest, RefusesAtOnceWhatCanNeverRun) {

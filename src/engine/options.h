@@ -12,24 +12,6 @@
 
 namespace kvasir::engine {
 
-// What one step did and took.
-struct StepReport {
-  Duration run{};    // the runner's forward pass
-  Duration total{};  // planning, pass, sampling and commit
-  int32_t prefill_tokens = 0;
-  int32_t decodes = 0;    // sequences that computed exactly their newest token
-  int32_t sequences = 0;  // of the batch
-};
-
-// Told of what histograms are made of. Called on the engine's thread: must not block.
-class EngineObserver {
- public:
-  virtual ~EngineObserver() = default;
-  virtual void OnStep(const StepReport& report) = 0;
-  // A request left the queue for the first time, `queued` after it was accepted.
-  virtual void OnStart(Duration queued) = 0;
-};
-
 // For tests only: they change no token of any answer.
 struct TestHooks {
   // > 0: after every that many steps one running sequence is preempted, in turn.
@@ -49,6 +31,8 @@ struct EngineOptions {
   int32_t max_num_seqs = 64;              // sequences that run at once; >= 1
   int32_t max_num_batched_tokens = 2048;  // tokens of one step; the runner's own cap also holds
   int32_t max_queue = 1024;               // requests accepted and not yet started; >= 1
+  // A request that is predicted to wait longer than this, or past its deadline, is refused.
+  Duration max_queue_delay = Duration::max();
   bool enable_prefix_caching = true;
   // Tokens that a constraint forces are appended without a pass of their own. Changes no answer.
   bool jump_forward = true;
@@ -62,8 +46,7 @@ struct EngineOptions {
   // An engine that has work and has ended no step for this long is unhealthy.
   Duration watchdog = std::chrono::seconds(60);
 
-  // Not owned; each may be null, and else outlives the engine.
-  EngineObserver* observer = nullptr;
+  // Not owned; may be null, and else outlives the engine.
   kv::KvEventListener* kv_listener = nullptr;
 
   TestHooks test;

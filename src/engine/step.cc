@@ -31,12 +31,14 @@ bool Core::Step() {
     return true;
   }
   AssembleBatch();
-  const TimePoint run_start = clock_.Now();
   const Status ran = RunBatch();
-  const Duration run = clock_.Now() - run_start;
   if (ran.ok()) {
     CommitBatch();
-    step_model_.Observe(plan_.shape, ToSeconds(clock_.Now() - start));
+    const double seconds = ToSeconds(clock_.Now() - start);
+    step_model_.Observe(plan_.shape, seconds);
+    counters_.step_seconds.Observe(seconds);
+    counters_.step_tokens.Observe(
+        static_cast<double>(plan_.shape.decodes + plan_.shape.prefill_tokens));
   } else {
     FailBatch(ran);
   }
@@ -44,13 +46,6 @@ bool Core::Step() {
   ShedForks();
   ++counters_.steps;
   PreemptForTest();
-  if (options_.observer) {
-    options_.observer->OnStep({.run = run,
-                               .total = clock_.Now() - start,
-                               .prefill_tokens = static_cast<int32_t>(plan_.shape.prefill_tokens),
-                               .decodes = static_cast<int32_t>(plan_.shape.decodes),
-                               .sequences = static_cast<int32_t>(items_.size())});
-  }
   return true;
 }
 
@@ -178,7 +173,7 @@ void Core::Start(Sequence* sequence, TimePoint now) {
   counters_.cached_prompt_tokens += sequence->computed;
   --queued_;
   queued_prompt_tokens_ -= prompt;
-  if (options_.observer) options_.observer->OnStart(now - group.accepted);
+  counters_.queue_seconds.Observe(ToSeconds(now - group.accepted));
 }
 
 kv::BlockRef Core::AllocateBlock() {
