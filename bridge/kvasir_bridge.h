@@ -3,8 +3,9 @@
  * Conventions. Strings are (pointer, length), UTF-8, not terminated. A function that can fail takes
  * `error` last: on failure it returns null, false or -1 and, when `error` is not null, stores a
  * message there that the caller frees with kvb_string_free; on success `error` is left alone. No
- * panic crosses this border. Handles are immutable and may be used from any number of threads;
- * freeing one needs that nobody uses it. Every pointer is valid for the call only.
+ * panic crosses this border. Handles are immutable and may be used from any number of threads,
+ * except matchers, which change; freeing one needs that nobody uses it. Every pointer is valid for
+ * the call only.
  */
 #ifndef KVASIR_BRIDGE_H_
 #define KVASIR_BRIDGE_H_
@@ -57,6 +58,11 @@ void kvb_tokenizer_free(kvb_tokenizer* tokenizer); /* null is ignored */
 bool kvb_tokenizer_encode(const kvb_tokenizer* tokenizer, kvb_str text, bool parse_special,
                           kvb_ids* ids, kvb_string* error);
 
+/* Of text that goes on after other text: as kvb_tokenizer_encode without parse_special, but no
+ * space is put before it. */
+bool kvb_tokenizer_encode_continuation(const kvb_tokenizer* tokenizer, kvb_str text, kvb_ids* ids,
+                                       kvb_string* error);
+
 typedef struct {
   kvb_str text;
   bool literal;
@@ -105,6 +111,55 @@ typedef struct {
 /* `context_json` is an object: the template's variables. */
 bool kvb_template_render(const kvb_template* tmpl, kvb_str context_json, kvb_local_time now,
                          kvb_string* text, kvb_string* error);
+
+/* ---- Grammars ---- */
+
+typedef struct kvb_grammar_compiler kvb_grammar_compiler;
+typedef struct kvb_matcher kvb_matcher;
+
+typedef struct {
+  kvb_str bytes; /* what the token stands for, a special one's name; empty: it is never allowed */
+  bool special;  /* matched by its name in a Lark grammar only, never as text */
+} kvb_token;
+
+/* Calls `push` with the ids of `text`, which goes on after other text; not at all where there are
+ * none. Thread-safe, must not throw. */
+typedef void (*kvb_push_ids)(void* to, const uint32_t* ids, size_t count);
+typedef struct {
+  const void* context;
+  void (*encode)(const void* context, kvb_str text, void* to, kvb_push_ids push);
+} kvb_encoder; /* its context outlives all that is made with it */
+
+/* A token's place in `tokens` is its id. At least one end token is needed; end tokens are never a
+ * part of a grammar. */
+kvb_grammar_compiler* kvb_grammar_compiler_new(const kvb_token* tokens, size_t token_count,
+                                               const uint32_t* eos_ids, size_t eos_count,
+                                               kvb_encoder encoder, kvb_string* error);
+void kvb_grammar_compiler_free(kvb_grammar_compiler* compiler); /* null is ignored */
+
+enum { KVB_JSON_SCHEMA = 0, KVB_REGEX = 1, KVB_LARK = 2 };
+
+/* How much stack a compilation may need. */
+#define KVB_COMPILE_STACK_BYTES ((size_t)256 << 20)
+
+/* A matcher at the beginning. The time that it takes is not bounded. */
+kvb_matcher* kvb_grammar_compile(const kvb_grammar_compiler* compiler, int32_t kind, kvb_str text,
+                                 kvb_string* error);
+
+/* May outlive the compiler. A matcher whose call failed fails for good. */
+kvb_matcher* kvb_matcher_clone(const kvb_matcher* matcher, kvb_string* error);
+void kvb_matcher_free(kvb_matcher* matcher); /* null is ignored */
+
+/* The tokens that must come next, perhaps none. */
+bool kvb_matcher_forced(kvb_matcher* matcher, kvb_ids* ids, kvb_string* error);
+
+/* One bit a token, the lowest bit of words[0] being token 0. */
+bool kvb_matcher_fill_mask(kvb_matcher* matcher, uint32_t* words, size_t word_count,
+                           kvb_string* error);
+
+bool kvb_matcher_consume(kvb_matcher* matcher, uint32_t id, kvb_string* error);
+bool kvb_matcher_rollback(kvb_matcher* matcher, size_t tokens, kvb_string* error);
+bool kvb_matcher_ended(const kvb_matcher* matcher); /* nothing but an end token may come */
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Once;
 
+use crate::grammar::{GrammarCompiler, GrammarMatcher, Kind, Token};
 use crate::template::{LocalTime, Template};
 use crate::tokenizer::{Piece, Tokenizer};
 
@@ -37,6 +38,43 @@ pub struct AbiPiece {
 
 type TokenVisitor =
     extern "C" fn(context: *mut std::ffi::c_void, id: u32, text: Str, special: bool);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AbiToken {
+    bytes: Str,
+    special: bool,
+}
+
+type PushIds = extern "C" fn(to: *mut std::ffi::c_void, ids: *const u32, count: usize);
+
+/// The C++ side's tokenizer. It is thread-safe and outlives what is made with it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Encoder {
+    context: *const std::ffi::c_void,
+    encode: extern "C" fn(
+        context: *const std::ffi::c_void,
+        text: Str,
+        to: *mut std::ffi::c_void,
+        push: PushIds,
+    ),
+}
+
+unsafe impl Send for Encoder {}
+unsafe impl Sync for Encoder {}
+
+impl Encoder {
+    fn ids_of(&self, text: &str) -> Vec<u32> {
+        extern "C" fn push(to: *mut std::ffi::c_void, ids: *const u32, count: usize) {
+            // `to` is the vector below, and the caller's ids are valid for the call.
+            unsafe { (*to.cast::<Vec<u32>>()).extend_from_slice(slice(ids, count)) }
+        }
+        let mut ids: Vec<u32> = Vec::new();
+        (self.encode)(self.context, Str::borrow(text), (&raw mut ids).cast(), push);
+        ids
+    }
+}
 
 impl Str {
     fn borrow(text: &str) -> Str {
@@ -112,6 +150,20 @@ unsafe fn guard<T>(
     }
 }
 
+/// Drops what the handle owns; there is nobody to tell of a panic.
+///
+/// # Safety
+/// `handle` is null, or came from `Box::into_raw` and was not freed.
+unsafe fn free<T>(handle: *mut T) {
+    if !handle.is_null() {
+        let owned = Box::from_raw(handle);
+        guard(std::ptr::null_mut(), (), || {
+            drop(owned);
+            Ok(())
+        });
+    }
+}
+
 /// # Safety
 /// As the header states, for this and every function below: pointers are valid for the call,
 /// handles come from the matching constructor and were not freed.
@@ -164,13 +216,7 @@ pub unsafe extern "C" fn kvb_tokenizer_from_bpe(
 
 #[no_mangle]
 pub unsafe extern "C" fn kvb_tokenizer_free(tokenizer: *mut Tokenizer) {
-    if !tokenizer.is_null() {
-        let tokenizer = Box::from_raw(tokenizer);
-        guard(std::ptr::null_mut(), (), || {
-            drop(tokenizer);
-            Ok(())
-        });
-    }
+    free(tokenizer);
 }
 
 unsafe fn write_ids(ids: *mut OwnedIds, values: Vec<u32>) {
@@ -189,6 +235,19 @@ pub unsafe extern "C" fn kvb_tokenizer_encode(
 ) -> bool {
     guard(error, false, || {
         write_ids(ids, (*tokenizer).encode(text.text("text")?, parse_special)?);
+        Ok(true)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_tokenizer_encode_continuation(
+    tokenizer: *const Tokenizer,
+    text: Str,
+    ids: *mut OwnedIds,
+    error: *mut OwnedString,
+) -> bool {
+    guard(error, false, || {
+        write_ids(ids, (*tokenizer).encode_continuation(text.text("text")?)?);
         Ok(true)
     })
 }
@@ -272,13 +331,7 @@ pub unsafe extern "C" fn kvb_template_new(
 
 #[no_mangle]
 pub unsafe extern "C" fn kvb_template_free(template: *mut Template) {
-    if !template.is_null() {
-        let template = Box::from_raw(template);
-        guard(std::ptr::null_mut(), (), || {
-            drop(template);
-            Ok(())
-        });
-    }
+    free(template);
 }
 
 #[no_mangle]
@@ -293,4 +346,114 @@ pub unsafe extern "C" fn kvb_template_render(
         text.write((*template).render(context_json.text("context")?, now)?.into());
         Ok(true)
     })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_grammar_compiler_new(
+    tokens: *const AbiToken,
+    token_count: usize,
+    eos_ids: *const u32,
+    eos_count: usize,
+    encoder: Encoder,
+    error: *mut OwnedString,
+) -> *mut GrammarCompiler {
+    guard(error, std::ptr::null_mut(), || {
+        let tokens: Vec<Token> = slice(tokens, token_count)
+            .iter()
+            .map(|t| Token { bytes: t.bytes.bytes(), special: t.special })
+            .collect();
+        let encode = Box::new(move |text: &str| encoder.ids_of(text));
+        let compiler = GrammarCompiler::new(&tokens, slice(eos_ids, eos_count), encode)?;
+        Ok(Box::into_raw(Box::new(compiler)))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_grammar_compiler_free(compiler: *mut GrammarCompiler) {
+    free(compiler);
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_grammar_compile(
+    compiler: *const GrammarCompiler,
+    kind: i32,
+    text: Str,
+    error: *mut OwnedString,
+) -> *mut GrammarMatcher {
+    guard(error, std::ptr::null_mut(), || {
+        let kind = match kind {
+            0 => Kind::JsonSchema,
+            1 => Kind::Regex,
+            2 => Kind::Lark,
+            _ => return Err(format!("{kind} is no kind of constraint")),
+        };
+        let matcher = (*compiler).compile(kind, text.text("constraint")?)?;
+        Ok(Box::into_raw(Box::new(matcher)))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_clone(
+    matcher: *const GrammarMatcher,
+    error: *mut OwnedString,
+) -> *mut GrammarMatcher {
+    guard(error, std::ptr::null_mut(), || Ok(Box::into_raw(Box::new((*matcher).deep_clone()))))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_free(matcher: *mut GrammarMatcher) {
+    free(matcher);
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_forced(
+    matcher: *mut GrammarMatcher,
+    ids: *mut OwnedIds,
+    error: *mut OwnedString,
+) -> bool {
+    guard(error, false, || {
+        write_ids(ids, (*matcher).forced()?);
+        Ok(true)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_fill_mask(
+    matcher: *mut GrammarMatcher,
+    words: *mut u32,
+    word_count: usize,
+    error: *mut OwnedString,
+) -> bool {
+    guard(error, false, || {
+        let mask = (*matcher).mask()?;
+        let from = mask.as_slice();
+        if word_count > from.len() {
+            return Err("the mask is longer than the vocabulary".to_string());
+        }
+        std::ptr::copy_nonoverlapping(from.as_ptr(), words, word_count);
+        Ok(true)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_consume(
+    matcher: *mut GrammarMatcher,
+    id: u32,
+    error: *mut OwnedString,
+) -> bool {
+    guard(error, false, || (*matcher).consume(id).map(|()| true))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_rollback(
+    matcher: *mut GrammarMatcher,
+    tokens: usize,
+    error: *mut OwnedString,
+) -> bool {
+    guard(error, false, || (*matcher).rollback(tokens).map(|()| true))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn kvb_matcher_ended(matcher: *const GrammarMatcher) -> bool {
+    guard(std::ptr::null_mut(), true, || Ok((*matcher).ended()))
 }

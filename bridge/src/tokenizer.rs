@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::Value as Json;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{json, Value as Json};
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{Vocab, BPE};
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
@@ -98,6 +99,9 @@ pub struct Tokenizer {
     plain: Impl,
     /// As `plain`, for text that does not stand at the beginning.
     plain_inside: Impl,
+    /// As `plain`, for text that goes on in the middle of a word, perhaps: nothing puts a space
+    /// before it.
+    continuing: Impl,
     prompt_prefix: Vec<u32>,
 }
 
@@ -141,7 +145,12 @@ impl Tokenizer {
         plain.set_encode_special_tokens(true);
         let mut plain_inside = plain.clone();
         plain_inside.with_pre_tokenizer(pre_tokenizer_inside(&plain)?);
-        let tokenizer = Tokenizer { with_special, plain, plain_inside, prompt_prefix };
+        let mut continuing = plain.clone();
+        continuing.with_pre_tokenizer(without_added_space(plain.get_pre_tokenizer())?);
+        continuing
+            .with_normalizer(without_added_space(plain.get_normalizer())?)
+            .map_err(text_of)?;
+        let tokenizer = Tokenizer { with_special, plain, plain_inside, continuing, prompt_prefix };
         let mut largest = 0;
         tokenizer.for_each_token(|id, _, _| largest = largest.max(id));
         if largest > MAX_TOKEN_ID {
@@ -153,6 +162,12 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, String> {
         let reading = if parse_special { &self.with_special } else { &self.plain };
         let encoding = reading.encode_fast(text, false).map_err(text_of)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Control tokens are ordinary text.
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>, String> {
+        let encoding = self.continuing.encode_fast(text, false).map_err(text_of)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -252,6 +267,32 @@ fn pre_tokenizer_inside(tokenizer: &Impl) -> Result<Option<PreTokenizerWrapper>,
     }
     let mut json = serde_json::to_value(tokenizer.get_pre_tokenizer()).map_err(text_of)?;
     never_prepend(&mut json);
+    serde_json::from_value(json).map_err(text_of)
+}
+
+/// A normalizer or pre-tokenizer without what puts a space before a text, the first or any.
+fn without_added_space<T: Serialize + DeserializeOwned>(
+    part: Option<&T>,
+) -> Result<Option<T>, String> {
+    fn remove(json: &mut Json) {
+        match json {
+            Json::Object(map) if map.get("type").is_some_and(|kind| kind == "Prepend") => {
+                *json = json!({"type": "Sequence", "normalizers": []});
+            }
+            Json::Object(map) => {
+                for (key, neutral) in
+                    [("prepend_scheme", json!("never")), ("add_prefix_space", json!(false))]
+                {
+                    map.entry(key).and_modify(|value| *value = neutral);
+                }
+                map.values_mut().for_each(remove);
+            }
+            Json::Array(items) => items.iter_mut().for_each(remove),
+            _ => {}
+        }
+    }
+    let mut json = serde_json::to_value(part).map_err(text_of)?;
+    remove(&mut json);
     serde_json::from_value(json).map_err(text_of)
 }
 

@@ -1,4 +1,4 @@
-// RAII over the bridge's C ABI. For the .cc files of this folder.
+// RAII over the bridge's C ABI. For the .cc files of this folder and of grammar/.
 #pragma once
 
 #include <kvasir_bridge.h>

@@ -66,6 +66,15 @@ class BridgedTokenizer final : public Tokenizer {
     return ids.ToVector();
   }
 
+  StatusOr<std::vector<TokenId>> EncodeContinuation(std::string_view text) const override {
+    BridgeIds ids;
+    BridgeString error;
+    if (!kvb_tokenizer_encode_continuation(handle_.get(), ToBridge(text), ids.out(), error.out())) {
+      return BadInput(error);
+    }
+    return ids.ToVector();
+  }
+
   const std::vector<TokenId>& PromptPrefix() const override { return prompt_prefix_; }
 
   std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const override {

@@ -47,6 +47,10 @@ class Tokenizer {
   // one, wherever its pieces are cut.
   virtual StatusOr<std::vector<TokenId>> EncodePieces(absl::Span<const TextPiece> pieces) const = 0;
 
+  // Encode of text that goes on after other text, control tokens being ordinary text: no space is
+  // put before it.
+  virtual StatusOr<std::vector<TokenId>> EncodeContinuation(std::string_view text) const = 0;
+
   // The ids that a prompt of plain text begins with: BOS, where the model wants it.
   virtual const std::vector<TokenId>& PromptPrefix() const = 0;
 

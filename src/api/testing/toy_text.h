@@ -38,6 +38,10 @@ class ToyTokenizer final : public text::Tokenizer {
     return ids;
   }
 
+  StatusOr<std::vector<TokenId>> EncodeContinuation(std::string_view text) const override {
+    return Encode(text, /*parse_special=*/false);
+  }
+
   std::string Decode(absl::Span<const TokenId> ids, bool skip_special) const override {
     std::string out;
     for (const TokenId id : ids) {
