@@ -1,20 +1,20 @@
 //! Constraints on a model's output, over llguidance: which tokens may come next.
 use std::sync::Arc;
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenizerEnv,
 };
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Matcher, ParserFactory, TokenParser};
 use serde_json::{json, Value as Json};
 
-/// Constraints come from strangers. About 20 ms for a compilation's lexer, 10 ms for a step, and
-/// some 20 MB of lexer states for a matcher.
+/// Constraints come from strangers. A step takes some 10 ms at most, except where it tokenizes a
+/// long text that is forced; a matcher holds some 20 MB of lexer states.
 const LIMITS: ParserLimits = ParserLimits {
     max_items_in_row: 2000,
     initial_lexer_fuel: 1_000_000,
     step_lexer_fuel: 150_000,
-    step_max_items: 50_000,
+    step_max_items: 20_000,
     max_lexer_states: 20_000,
     max_grammar_size: 200_000,
     precompute_large_lexemes: true,
@@ -23,10 +23,13 @@ const LIMITS: ParserLimits = ParserLimits {
 
 /// Recursive descent over a constraint nests no deeper than it has opening brackets and rules. The
 /// caller's stack is made for as many.
-const MAX_NESTING_MARKS: usize = 20_000;
+const MAX_NESTING_MARKS: usize = 10_000;
 
 /// toktrie's nodes count their depth in 10 bits.
 const MAX_TOKEN_BYTES: usize = 1024;
+
+/// Messages quote the constraint.
+const MAX_MESSAGE_CHARS: usize = 1000;
 
 /// What a vocabulary has to say about a token.
 pub struct Token<'a> {
@@ -129,15 +132,15 @@ impl GrammarCompiler {
             Kind::Regex => TopLevelGrammar::from_regex(text),
             Kind::Lark => TopLevelGrammar::from_lark(text.to_string()),
         };
-        let parser = self.factory.create_parser(grammar).map_err(message)?;
+        let mut parser = self.factory.create_parser(grammar).map_err(message)?;
         if !parser.parser.grammar().lexer_spec().can_rollback() {
             return Err("stop= and max_tokens= are not supported".to_string());
         }
+        check_beginning(&mut parser)?;
         let vocabulary = self.vocabulary.clone();
         let mut matcher =
             GrammarMatcher { matcher: Matcher::new(Ok(parser)), vocabulary, end_tokens: 0 };
-        matcher.matcher.consume_tokens(&[]).map_err(message)?; // notices that nothing may come
-        matcher.mask().map_err(|e| format!("no output is allowed: {e}"))?;
+        matcher.mask()?;
         Ok(matcher)
     }
 }
@@ -182,7 +185,7 @@ impl GrammarMatcher {
             self.vocabulary.eos_ids.iter().for_each(|id| mask.allow_token(*id));
         }
         if mask.is_zero() {
-            return Err("no token may come".to_string());
+            return Err("no token of the vocabulary may come".to_string());
         }
         Ok(mask)
     }
@@ -235,6 +238,21 @@ fn word(token: &Token, is_eos: bool) -> Vec<u8> {
     bytes.to_vec()
 }
 
+/// Whether some output can begin, and without too much work. Where all of an output is forced, it
+/// must come to an end.
+fn check_beginning(parser: &mut TokenParser) -> Result<(), String> {
+    parser.start_without_prompt();
+    if parser.check_stop().map_err(message)? {
+        return Ok(());
+    }
+    let mask = parser.compute_mask();
+    if parser.stop_reason() == StopReason::NoExtensionBias {
+        return Err("allows no output".to_string());
+    }
+    mask.map_err(message)?;
+    parser.parser.get_error().map_or(Ok(()), |e| Err(message(e.message())))
+}
+
 fn check_nesting(kind: &Kind, text: &str) -> Result<(), String> {
     let is_mark = |byte: &u8| match byte {
         b'(' | b'[' | b'{' => true,
@@ -281,5 +299,6 @@ fn message(error: impl std::fmt::Display) -> String {
         .filter_map(|mark| text.find(mark))
         .min()
         .unwrap_or(text.len());
-    text[..end].to_string()
+    let short: String = text[..end].chars().take(MAX_MESSAGE_CHARS).collect();
+    short.trim_end().to_string()
 }

@@ -26,11 +26,13 @@ class Compiler {
 
   // InvalidArgument, saying where, for a constraint that is malformed, asks for what is not
   // supported, allows no output, or takes more work or time to compile than it may.
+  // ResourceExhausted when too many compile at once. A failure is not remembered.
   virtual StatusOr<std::shared_ptr<const Grammar>> Compile(const Constraint& constraint) = 0;
 };
 
-// `tokenizer` outlives the compiler. `vocab_size` may exceed the tokenizer's: the ids behind it are
-// never allowed. `eos_ids` are the model's end tokens.
+// `tokenizer` outlives the compiler and its grammars' matchers. `vocab_size` may exceed the
+// tokenizer's: the ids behind it are never allowed. `eos_ids` are the model's end tokens, at least
+// one; a grammar cannot name them.
 StatusOr<std::unique_ptr<Compiler>> MakeCompiler(const text::Tokenizer& tokenizer,
                                                  int32_t vocab_size,
                                                  absl::Span<const TokenId> eos_ids,

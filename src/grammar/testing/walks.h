@@ -14,8 +14,8 @@
 namespace kvasir::grammar::testing {
 
 // A tiny vocabulary and a compiler for it, whose model has some ids more than the tokenizer.
-struct Bench {
-  explicit Bench(const std::string& vocabulary, const CompilerOptions& options = {})
+struct TinyModel {
+  explicit TinyModel(const std::string& vocabulary, const CompilerOptions& options = {})
       : vocab(text::testing::TinyVocab(vocabulary)),
         tokenizer(text::testing::MakeTokenizer(vocab)),
         vocab_size(tokenizer->vocab_size() + 45) {
@@ -24,11 +24,11 @@ struct Bench {
     if (made.ok()) compiler = std::move(*made);
   }
 
-  StatusOr<std::shared_ptr<const Grammar>> Compile(Constraint::Kind kind, std::string text) {
+  StatusOr<std::shared_ptr<const Grammar>> Compile(Constraint::Kind kind, std::string text) const {
     return compiler->Compile({kind, std::move(text)});
   }
-  std::unique_ptr<Matcher> Start(Constraint::Kind kind, std::string text) {
-    auto grammar = Compile(kind, text);
+  std::unique_ptr<Matcher> Start(Constraint::Kind kind, const std::string& text) const {
+    const auto grammar = Compile(kind, text);
     EXPECT_TRUE(grammar.ok()) << text << ": " << grammar.status();
     return grammar.ok() ? (*grammar)->NewMatcher() : nullptr;
   }
@@ -69,21 +69,21 @@ inline std::vector<TokenId> Forced(Matcher& matcher) {
 // tokens. Calls `at_each(taken)` before every token. The tokens without the end token; `*finished`
 // says whether there was one.
 template <typename AtEach>
-std::vector<TokenId> RandomWalk(const Bench& bench, Matcher& matcher, std::mt19937& random,
+std::vector<TokenId> RandomWalk(const TinyModel& model, Matcher& matcher, std::mt19937& random,
                                 size_t soft_limit, size_t hard_limit, bool* finished,
                                 AtEach at_each) {
   std::vector<TokenId> taken;
   *finished = false;
   while (taken.size() < hard_limit && !::testing::Test::HasFailure()) {
     at_each(taken);
-    const std::vector<TokenId> allowed = bench.Allowed(matcher);
+    const std::vector<TokenId> allowed = model.Allowed(matcher);
     if (allowed.empty()) break;
     TokenId next = allowed[random() % allowed.size()];
-    const bool may_end = bench.IsEos(allowed.front()) || bench.IsEos(allowed.back());
-    if (may_end && taken.size() >= soft_limit) next = bench.vocab.eos_id;
+    const bool may_end = model.IsEos(allowed.front()) || model.IsEos(allowed.back());
+    if (may_end && taken.size() >= soft_limit) next = model.vocab.eos_id;
     const Status consumed = matcher.Consume(next);
     EXPECT_TRUE(consumed.ok()) << consumed;
-    if (bench.IsEos(next)) {
+    if (model.IsEos(next)) {
       *finished = true;
       break;
     }
