@@ -8,6 +8,20 @@ import struct
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 U32, FLOAT, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
 
+# Their first letters are kinds: JSON schema, regex, grammar, choice.
+GRAMMARS = {
+    "object": 'j{"type":"object","properties":{"ab":{"type":"integer","minimum":1},"c":{"enum":["x",2]}},'
+    '"required":["ab"],"additionalProperties":false}',
+    "recursive": 'j{"$ref":"#/$defs/n","$defs":{"n":{"anyOf":[{"type":"null"},{"type":"array",'
+    '"items":{"$ref":"#/$defs/n"},"maxItems":2}]}}}',
+    "string": 'j{"type":"string","pattern":"^a[0-9]{2,4}$","x-guidance":{"whitespace_flexible":true}}',
+    "regex": "r(ab|c[^d-f]+)*\\n?x{2,3}",
+    "lark": 'gstart: a "+" B\na: "ab" | "(" a ")"\nB: /[0-9]+/i & ~"7"\n%ignore /[ ]+/\n',
+    "lark_json": 'gstart: "<" j ">"\nj: %json {"type":"boolean"}\n',
+    "ebnf": 'groot ::= a ("," a)* # all\na ::= [a-c\\n] {1,2} | "(" root ")"\n',
+    "choice": 'cyes\n"no"',
+}
+
 
 def save(target, name, content):
     path = CORPUS / target / name
@@ -119,6 +133,9 @@ def main():
         ("qwen2", qwen2),
     ]:
         save("config", name, json.dumps({**llama, **extra}).encode())
+
+    for name, seed in GRAMMARS.items():
+        save("grammar", name, seed.encode())
 
 
 if __name__ == "__main__":
