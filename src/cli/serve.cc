@@ -71,9 +71,9 @@ engine::EngineOptions MakeEngineOptions(const ServeConfig& config) {
           .max_queue_delay =
               config.max_queue_delay == 0 ? Duration::max() : FromSeconds(config.max_queue_delay),
           .enable_prefix_caching = config.enable_prefix_caching,
-          .itl_target = FromSeconds(config.itl_target / 1e3),
           .jump_forward = config.jump_forward,
-          .max_drafts = config.max_drafts};
+          .max_drafts = config.max_drafts,
+          .itl_target = FromSeconds(config.itl_target / 1e3)};
 }
 
 api::ApiOptions MakeApiOptions(const ServeConfig& config) {
@@ -101,9 +101,10 @@ StatusOr<int> Serve(const ServeConfig& config) {
   StopSignal stop;
   KVASIR_ASSIGN_OR_RETURN(ServedModel model, LoadModel(model_options));
   const SteadyClock clock;
-  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<engine::LocalEngine> engine,
-                          engine::LocalEngine::Create(std::move(model.runner), model.info,
-                                                      MakeEngineOptions(config), clock));
+  KVASIR_ASSIGN_OR_RETURN(
+      const std::unique_ptr<engine::LocalEngine> engine,
+      engine::LocalEngine::Create(std::move(model.runner), model.info, MakeEngineOptions(config),
+                                  clock, model.grammars.get()));
   KVASIR_ASSIGN_OR_RETURN(
       const std::unique_ptr<api::ApiServer> server,
       api::ApiServer::Start(*engine, {model.tokenizer.get(), model.chat_template.get()},

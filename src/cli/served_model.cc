@@ -26,9 +26,16 @@ StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles&
       "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
 }
 
-Status LoadText(const ModelOptions& options, const model::TextFiles& text, ServedModel& out) {
+Status LoadText(const ModelOptions& options, const model::Checkpoint& checkpoint,
+                ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
+  const model::TextFiles& text = checkpoint.text;
+  const model::ModelConfig& config = checkpoint.config;
   KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
+  if (!config.eos_ids.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(
+        out.grammars, grammar::MakeCompiler(*out.tokenizer, config.vocab, config.eos_ids, {}));
+  }
   const std::string& source =
       options.chat_template_override.empty() ? text.chat_template : options.chat_template_override;
   if (source.empty()) return absl::OkStatus();
@@ -88,7 +95,7 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   ServedModel out;
   // The vocabulary is built beside the packing of the weights: both take a good part of the start.
   Status text_status;
-  std::thread text_loader([&] { text_status = LoadText(options, checkpoint->text, out); });
+  std::thread text_loader([&] { text_status = LoadText(options, *checkpoint, out); });
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   auto pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : std::max(1, cores));

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "core/engine_client.h"
+#include "grammar/compiler.h"
 #include "runtime/runner.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -33,6 +34,7 @@ struct ServedModel {
   ModelInfo info;
   std::unique_ptr<text::Tokenizer> tokenizer;         // null: ids only
   std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
+  std::unique_ptr<grammar::Compiler> grammars;        // null without a tokenizer
 };
 
 // Loads and compiles. Errors name the file or option at fault.
