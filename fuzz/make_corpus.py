@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets into fuzz/corpus: small valid files to mutate."""
+"""Writes the seeds of the fuzz targets into fuzz/corpus: small valid files and answers to mutate."""
 
 import json
 import pathlib
@@ -136,6 +136,19 @@ def main():
 
     for name, seed in GRAMMARS.items():
         save("grammar", name, seed.encode())
+    hermes = '<tool_call>\n{"name": "f", "arguments": {"a": [1, "b"]}}\n</tool_call>'
+    llama = '{"name": "f", "parameters": {"a": -1.5e3}}; {"name": "g"}'
+    mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {"a": null}}, {"name": "g"}]'
+    named = '[TOOL_CALLS]f[CALL_ID]1[ARGS]{"a": true}[TOOL_CALLS]g{}'
+    for name, kind, answer in [
+        ("hermes", 1, hermes),
+        ("qwen3", 6, f"<think>\nhm\n</think>\n\nok\n{hermes}\n{hermes}"),
+        ("llama3", 2, llama),
+        ("mistral", 3, f"ok {mistral}"),
+        ("mistral_args", 4, named),
+        ("think", 15, "hm\n</think>\nok"),
+    ]:
+        save("output_parser", name, bytes([kind, 5]) + answer.encode())
 
 
 if __name__ == "__main__":
