@@ -18,6 +18,9 @@ using nlohmann::ordered_json;
 // that loops for no good ends within a second.
 constexpr uint64_t kFuel = 5'000'000;
 
+constexpr std::string_view kSpace = " \t\r\n";
+constexpr std::string_view kContinueField = "continue_final_message";
+
 Status Bad(std::string_view field, std::string_view what) {
   return absl::InvalidArgumentError(fmt::format("{}: {}", field, what));
 }
@@ -154,6 +157,30 @@ StatusOr<std::string> JinjaTemplate::RenderText(const ordered_json& variables,
   return text.text();
 }
 
+// Where the last message is to be continued, `end` and a space stand behind its content while the
+// template works on it: the space tells whether the template trims.
+Status MarkEnd(std::string_view end, ordered_json& messages) {
+  const bool has_text = !messages.empty() && messages.back().contains("content") &&
+                        messages.back()["content"].is_string();
+  std::string text = has_text ? messages.back()["content"].get<std::string>() : "";
+  if (text.find_first_not_of(kSpace) == std::string::npos) {
+    return Bad(kContinueField, "the last message has no text to continue");
+  }
+  messages.back()["content"] = fmt::format("{}{} ", text, end);
+  return absl::OkStatus();
+}
+
+Status CutAtEnd(std::string_view end, std::string* rendered) {
+  const size_t at = rendered->rfind(end);
+  if (at == std::string::npos) {
+    return Bad(kContinueField, "the chat template does not show the content of the last message");
+  }
+  const bool trims = !std::string_view(*rendered).substr(at + end.size()).starts_with(' ');
+  rendered->resize(at);
+  if (trims) rendered->resize(rendered->find_last_not_of(kSpace) + 1);
+  return absl::OkStatus();
+}
+
 StatusOr<RenderedChat> JinjaTemplate::Render(const ChatInput& input) const {
   KVASIR_RETURN_IF_ERROR(CheckShape(input));
   UserTextMarker marker(controls_, source_);
@@ -167,11 +194,17 @@ StatusOr<RenderedChat> JinjaTemplate::Render(const ChatInput& input) const {
     KVASIR_RETURN_IF_ERROR(marker.NoteUsed(name, value));
   }
   for (ordered_json& value : variables) KVASIR_RETURN_IF_ERROR(marker.Mark(value));
+  std::string end;
+  if (input.continue_final_message) {
+    KVASIR_ASSIGN_OR_RETURN(end, marker.NewMark());
+    KVASIR_RETURN_IF_ERROR(MarkEnd(end, variables["messages"]));
+  }
   variables["add_generation_prompt"] = input.add_generation_prompt;
   variables["bos_token"] = bos_token_;
   variables["eos_token"] = eos_token_;
   const auto now = input.now.value_or(std::chrono::system_clock::now());
-  KVASIR_ASSIGN_OR_RETURN(const std::string text, RenderText(variables, ToLocalTime(now)));
+  KVASIR_ASSIGN_OR_RETURN(std::string text, RenderText(variables, ToLocalTime(now)));
+  if (input.continue_final_message) KVASIR_RETURN_IF_ERROR(CutAtEnd(end, &text));
   return RenderedChat{marker.Restore(text)};
 }
 

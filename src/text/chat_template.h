@@ -23,6 +23,8 @@ struct ChatInput {
   nlohmann::ordered_json messages;
   nlohmann::ordered_json tools;  // an array or null
   bool add_generation_prompt = true;
+  // The rendering ends with the content of the last message, so that the answer goes on from it.
+  bool continue_final_message = false;
   nlohmann::ordered_json template_kwargs;  // an object or null: extra template variables
   std::optional<std::chrono::system_clock::time_point> now;  // for strftime_now; none: the clock's
 };
@@ -51,7 +53,8 @@ class ChatTemplate {
   virtual ~ChatTemplate() = default;
 
   // An error of the template itself (raise_exception, a missing field, too much work) is
-  // InvalidArgument with the template's message; so is input of the wrong shape, naming the field.
+  // InvalidArgument with the template's message; so is input of the wrong shape, naming the field,
+  // and a last message to continue that has no text or that the template does not show.
   virtual StatusOr<RenderedChat> Render(const ChatInput& input) const = 0;
 };
 

@@ -294,6 +294,34 @@ TEST_F(ChatTemplateTest, MissingContentIsEmptyWhereATemplateCannotTakeIt) {
       "False,True,");
 }
 
+// ---- A last message to continue ----
+
+TEST_F(ChatTemplateTest, ContinuesTheLastMessage) {
+  const auto text = [this](const std::string& source, const char* content) {
+    return Text(source,
+                {.messages = Messages({Message("user", "One"), Message("assistant", content)}),
+                 .add_generation_prompt = false,
+                 .continue_final_message = true});
+  };
+  const std::string head = "<|im_start|>user\nOne<|im_end|>\n<|im_start|>assistant\n";
+  EXPECT_EQ(text(kChatMl, "One, two "), head + "One, two ");
+  EXPECT_EQ(text(kChatMl, "a <|im_end|>"), head + "a <|im_end|>");
+  EXPECT_EQ(text(kChatMl, "end"), head + "end");
+  EXPECT_EQ(text("{% for m in messages %}[{{ m.content | trim }}]\n{% endfor %}", " a b\n"),
+            "[One]\n[a b");
+}
+
+TEST_F(ChatTemplateTest, AMessageWithoutTextCannotBeContinued) {
+  for (const char* content : {"", " \n"}) {
+    EXPECT_THAT(Error(kChatMl, {.messages = Messages({Message("assistant", content)}),
+                                .continue_final_message = true}),
+                HasSubstr("continue_final_message: the last message has no text"));
+  }
+  EXPECT_THAT(Error("x", {.messages = Messages({Message("assistant", "a")}),
+                          .continue_final_message = true}),
+              HasSubstr("continue_final_message: the chat template does not show"));
+}
+
 // ---- Errors ----
 
 TEST_F(ChatTemplateTest, ATemplatesOwnErrorIsItsMessage) {

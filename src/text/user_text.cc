@@ -144,13 +144,24 @@ Status UserTextMarker::MarkString(std::string& text, bool is_key) {
 StatusOr<char32_t> UserTextMarker::MarkOf(std::string_view literal) {
   const auto [it, is_new] = mark_of_.try_emplace(std::string(literal), 0);
   if (!is_new) return it->second;
+  KVASIR_ASSIGN_OR_RETURN(it->second, NextUnused());
+  literal_of_.emplace(it->second, literal);
+  return it->second;
+}
+
+StatusOr<std::string> UserTextMarker::NewMark() {
+  KVASIR_ASSIGN_OR_RETURN(const char32_t mark, NextUnused());
+  std::string text;
+  AppendUtf8(mark, text);
+  return text;
+}
+
+StatusOr<char32_t> UserTextMarker::NextUnused() {
   while (used_.contains(next_)) ++next_;
   if (next_ >= kEndOfMarks) {
     return absl::InvalidArgumentError("messages: no private-use character is left unused");
   }
-  it->second = next_++;
-  literal_of_.emplace(it->second, literal);
-  return it->second;
+  return next_++;
 }
 
 std::vector<TextPiece> UserTextMarker::Restore(std::string_view rendered) const {

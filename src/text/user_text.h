@@ -32,6 +32,9 @@ class UserTextMarker {
   // Marks all strings of `value`, keys too.
   Status Mark(nlohmann::ordered_json& value);
 
+  // A private-use character that is in no value and stands for nothing.
+  StatusOr<std::string> NewMark();
+
   // The rendering in pieces.
   std::vector<TextPiece> Restore(std::string_view rendered) const;
 
@@ -42,6 +45,7 @@ class UserTextMarker {
   Status MarkString(std::string& text, bool is_key);
   bool IsTemplateWord(std::string_view text, bool is_key) const;
   StatusOr<char32_t> MarkOf(std::string_view literal);
+  StatusOr<char32_t> NextUnused();
 
   const ControlTexts& controls_;
   std::string_view source_;
