@@ -5,13 +5,18 @@
 
 namespace kvasir::text {
 
-Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special, bool continues)
+Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special, bool continues,
+                         std::vector<TokenId> keep)
     : tokenizer_(tokenizer),
       skip_special_(skip_special),
+      keep_(std::move(keep)),
       drop_space_(!continues && tokenizer.DropsFirstSpace()) {}
 
 std::string Detokenizer::Add(TokenId id) {
-  if (skip_special_ && tokenizer_.IsSpecial(id)) return {};
+  if (skip_special_ && tokenizer_.IsSpecial(id) &&
+      std::find(keep_.begin(), keep_.end(), id) == keep_.end()) {
+    return {};
+  }
   const std::string token = tokenizer_.TokenBytes(id);
   std::string_view bytes = token;
   if (drop_space_ && !bytes.empty()) {

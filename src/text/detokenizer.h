@@ -14,9 +14,11 @@ namespace kvasir::text {
 // Not thread-safe; one a stream.
 class Detokenizer {
  public:
-  // `tokenizer` must outlive this. `skip_special` drops control tokens from the text. With
-  // `continues`, the stream goes on from a text before it, so that its first space stays.
-  Detokenizer(const Tokenizer& tokenizer, bool skip_special, bool continues = false);
+  // `tokenizer` must outlive this. `skip_special` drops control tokens from the text, except those
+  // of `keep`. With `continues`, the stream goes on from a text before it, so that its first space
+  // stays.
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special, bool continues = false,
+              std::vector<TokenId> keep = {});
 
   // The text that `id` completes: whole UTF-8 sequences only, so it may be empty and may hold the
   // characters of earlier tokens. The pieces of a stream, joined with Flush(), are the Decode()
@@ -29,6 +31,7 @@ class Detokenizer {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
+  std::vector<TokenId> keep_;
   bool drop_space_;  // the next token begins the text, and a space there goes
   Utf8Repair repair_;
 };

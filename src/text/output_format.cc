@@ -87,6 +87,12 @@ std::vector<std::string_view> Markers(const OutputFormat& format) {
   return markers;
 }
 
+std::optional<TokenId> ControlToken(const Tokenizer& tokenizer, std::string_view marker) {
+  const TokenId id = tokenizer.TokenToId(marker);
+  if (id < 0 || !tokenizer.IsSpecial(id)) return std::nullopt;
+  return id;
+}
+
 ReasoningState StateAtEnd(std::string_view prompt) {
   const size_t end = prompt.find_last_not_of(kSpace);
   if (end == std::string_view::npos) return ReasoningState::kNotBegun;

@@ -2,11 +2,13 @@
 // template, or named by the operator as in vLLM.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
+#include "text/tokenizer.h"
 
 namespace kvasir::text {
 
@@ -45,6 +47,9 @@ StatusOr<OutputFormat> MakeOutputFormat(std::string_view tool_parser,
 
 // The texts that a format's syntax is made of and that vocabularies often have a control token for.
 std::vector<std::string_view> Markers(const OutputFormat& format);
+
+// The id of a marker that is a control token, which text can't spell and grammars name by its id.
+std::optional<TokenId> ControlToken(const Tokenizer& tokenizer, std::string_view marker);
 
 // Whether text that ends like `prompt` has opened its reasoning and not closed it, or closed it at
 // its very end, so that the answer begins with the one or the other.
