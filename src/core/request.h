@@ -24,7 +24,7 @@ struct Request {
   std::vector<Hash128> unit_hashes;
   Hash128 hash_root;  // parent of the first unit; hashing of output tokens goes on from it
   SamplingParams sampling;
-  std::optional<Constraint> constraint;
+  std::optional<Constraint> constraint;  // of the whole output of every choice
   // Of each prompt token but the first, given those before it: -1 none, k >= 0 its log-probability
   // and the k best alternatives.
   int32_t prompt_logprobs = -1;

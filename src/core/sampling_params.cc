@@ -38,6 +38,13 @@ Status Validate(const SamplingParams& p, int32_t vocab_size) {
     KVASIR_RETURN_IF_ERROR(CheckToken("logit_bias", id, vocab_size));
     KVASIR_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -100.0f, 100.0f));
   }
+  for (TokenId id : p.allowed_token_ids) {
+    KVASIR_RETURN_IF_ERROR(CheckToken("allowed_token_ids", id, vocab_size));
+  }
+  for (const std::vector<TokenId>& word : p.bad_words) {
+    if (word.empty()) return absl::InvalidArgumentError("bad_words: must not hold an empty word");
+    for (TokenId id : word) KVASIR_RETURN_IF_ERROR(CheckToken("bad_words", id, vocab_size));
+  }
   if (p.n < 1 || p.n > kMaxChoices) {
     return absl::InvalidArgumentError(absl::StrCat("n: must be in [1, ", kMaxChoices, "]"));
   }

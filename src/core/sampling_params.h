@@ -20,6 +20,8 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;                     // [-2, 2], over the output tokens
   float repetition_penalty = 1.0f;                    // (0, 10], over prompt and output tokens
   std::vector<std::pair<TokenId, float>> logit_bias;  // added to the raw logits; ids unique
+  std::vector<TokenId> allowed_token_ids;             // empty: all; end tokens must be named too
+  std::vector<std::vector<TokenId>> bad_words;        // sequences that the output never completes
   // Drawn once at the front when the client gave none, so that every replay draws the same.
   uint64_t seed = 0;
   int32_t n = 1;            // parallel choices
