@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
 #include <thread>
 
 #include "api/testing/fake_engine.h"
@@ -250,6 +251,136 @@ TEST_F(ApiServerTest, AnswersARequestThatTookTooLong) {
   const std::string id = engine_.WaitForRequest(1)->id;
   engine_.Send(id, {.finish = FinishReason::kCancelled});
   client.join();
+}
+
+// ---- Tools, reasoning, constraints ----
+
+constexpr char kTools[] =
+    R"(,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}])";
+constexpr char kCall[] =
+    "<think>Hm</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+
+TEST_F(ApiServerTest, AnswersWithToolCallsAndReasoning) {
+  text_.format = {text::ToolFormat::kHermes, text::ReasoningFormat::kThinkTags};
+  engine_.answer = kCall;
+  Start();
+  const Reply reply = Chat(std::string(kTools) + R"(,"n":2,"logprobs":true)");
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  std::set<std::string> ids;
+  const json body = reply.json();
+  for (const json& choice : body["choices"]) {
+    const json& message = choice["message"];
+    EXPECT_TRUE(message["content"].is_null());
+    EXPECT_EQ(message["reasoning_content"], "Hm");
+    ASSERT_EQ(message["tool_calls"].size(), 1u);
+    EXPECT_EQ(message["tool_calls"][0]["type"], "function");
+    EXPECT_EQ(message["tool_calls"][0]["function"],
+              (json{{"name", "f"}, {"arguments", "{\"a\": 1}"}}));
+    EXPECT_EQ(choice["finish_reason"], "tool_calls");
+    EXPECT_EQ(choice["logprobs"]["content"].size(), std::string_view(kCall).size() + 1);
+    ids.insert(message["tool_calls"][0]["id"].get<std::string>());
+  }
+  EXPECT_EQ(ids.size(), 2u);
+  EXPECT_THAT(*ids.begin(), ::testing::MatchesRegex("call_[0-9A-Za-z]{24}"));
+  EXPECT_EQ(engine_.WaitForRequest(1)->constraint, std::nullopt);
+}
+
+TEST_F(ApiServerTest, StreamsToolCallsAndReasoning) {
+  text_.format = {text::ToolFormat::kHermes, text::ReasoningFormat::kThinkTags};
+  engine_.answer = kCall;
+  Start();
+  const Reply reply = Chat(std::string(kTools) + R"(,"stream":true)");
+  std::string reasoning;
+  std::string arguments;
+  std::string finish;
+  int named = 0;
+  for (const std::string& event : reply.Events()) {
+    if (event == "[DONE]") break;
+    const json choice = json::parse(event)["choices"][0];
+    reasoning += choice["delta"].value("reasoning_content", "");
+    EXPECT_EQ(choice["delta"].value("content", ""), "");
+    for (const json& call : choice["delta"].value("tool_calls", json::array())) {
+      EXPECT_EQ(call["index"], 0);
+      arguments += call["function"]["arguments"].get<std::string>();
+      if (!call.contains("id")) continue;
+      ++named;
+      EXPECT_EQ(call["type"], "function");
+      EXPECT_EQ(call["function"]["name"], "f");
+    }
+    if (choice["finish_reason"].is_string()) finish = choice["finish_reason"];
+  }
+  EXPECT_EQ(reasoning, "Hm");
+  EXPECT_EQ(arguments, "{\"a\": 1}");
+  EXPECT_EQ(named, 1);
+  EXPECT_EQ(finish, "tool_calls");
+}
+
+TEST_F(ApiServerTest, LeavesCallsInTheTextWhereNoneMayBeMade) {
+  text_.format.tools = text::ToolFormat::kHermes;
+  engine_.answer = kCall;
+  Start();
+  for (const std::string& fields :
+       {std::string(), std::string(kTools) + R"(,"tool_choice":"none")"}) {
+    const json choice = Chat(fields).json()["choices"][0];
+    EXPECT_EQ(choice["message"]["content"], kCall);
+    EXPECT_FALSE(choice["message"].contains("tool_calls"));
+    EXPECT_EQ(choice["finish_reason"], "stop");
+  }
+  EXPECT_EQ(engine_.WaitForRequest(1)->prompt_ids, engine_.WaitForRequest(2)->prompt_ids);
+}
+
+TEST_F(ApiServerTest, GivesMistralsCallsTheIdsThatItsTemplatesTake) {
+  text_.format.tools = text::ToolFormat::kMistral;
+  engine_.answer = "[TOOL_CALLS]f{}";
+  Start();
+  const json call = Chat(kTools).json()["choices"][0]["message"]["tool_calls"][0];
+  EXPECT_THAT(call["id"].get<std::string>(), ::testing::MatchesRegex("[0-9A-Za-z]{9}"));
+}
+
+TEST_F(ApiServerTest, RefusesToolsWithoutAFormForThem) {
+  Start();
+  const Reply reply = Chat(kTools);
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["param"], "tools");
+  EXPECT_EQ(Chat(std::string(kTools) + R"(,"tool_choice":"none")").status, 200);
+}
+
+TEST_F(ApiServerTest, HandsConstraintsToTheEngine) {
+  text_.format.tools = text::ToolFormat::kHermes;
+  Start();
+  EXPECT_EQ(Chat(R"(,"response_format":{"type":"json_object"})").status, 200);
+  EXPECT_EQ(Complete(R"(,"guided_regex":"a+")").status, 200);
+  EXPECT_EQ(Chat(std::string(kTools) + R"(,"tool_choice":"required")").status, 200);
+  EXPECT_EQ(engine_.WaitForRequest(1)->constraint,
+            (Constraint{Constraint::Kind::kJsonSchema, R"({"type":"object"})"}));
+  EXPECT_EQ(engine_.WaitForRequest(2)->constraint, (Constraint{Constraint::Kind::kRegex, "a+"}));
+  EXPECT_THAT(engine_.WaitForRequest(3)->constraint->text,
+              HasSubstr(R"("<tool_call>" call "</tool_call>")"));
+}
+
+TEST_F(ApiServerTest, ShowsToolsAndPastCallsToTheTemplate) {
+  text_.format.tools = text::ToolFormat::kHermes;
+  Start();
+  const Reply reply =
+      Post("/v1/chat/completions", fmt::format(R"({{"messages":[{{"role":"user","content":"hi"}},
+                 {{"role":"assistant","content":null,"reasoning_content":"hm","tool_calls":[
+                   {{"id":"x","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}},
+                 {{"role":"tool","tool_call_id":"x","content":"done"}}]{}}})",
+                                               kTools));
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const std::string prompt = tokenizer_.Decode(engine_.WaitForRequest(1)->prompt_ids, false);
+  EXPECT_THAT(prompt, ::testing::StartsWith("tools: [{\"type\":\"function\""));
+  EXPECT_THAT(prompt, HasSubstr(R"("reasoning_content":"hm","tool_calls":[{"id":"x")"));
+  EXPECT_THAT(prompt, HasSubstr("<|im_start|>tool\ndone<|im_end|>"));
+}
+
+TEST_F(ApiServerTest, TurnsBadWordsIntoTokens) {
+  Start();
+  EXPECT_EQ(Complete(R"(,"bad_words":["ab"],"allowed_token_ids":[97])").status, 200);
+  const auto request = engine_.WaitForRequest(1);
+  EXPECT_EQ(request->sampling.bad_words,
+            (std::vector<std::vector<TokenId>>{{97, 98}, {32, 97, 98}}));
+  EXPECT_EQ(request->sampling.allowed_token_ids, std::vector<TokenId>{97});
 }
 
 TEST_F(ApiServerTest, RefusesAnUnknownModel) {

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "cli/served_model.h"
 #include "cli/signals.h"
 #include "engine/local_engine.h"
+#include "text/output_format.h"
 
 namespace kvasir::cli {
 namespace {
@@ -56,6 +58,8 @@ StatusOr<ModelOptions> MakeModelOptions(const ServeConfig& config) {
                        .activations = config.activations,
                        .kv_dtype = config.kv_cache_dtype,
                        .skip_tokenizer = config.skip_tokenizer_init,
+                       .tool_call_parser = config.tool_call_parser,
+                       .reasoning_parser = config.reasoning_parser,
                        .served_model_name = config.served_model_name};
   KVASIR_ASSIGN_OR_RETURN(options.path, ModelPath(config.model));
   if (!config.chat_template.empty()) {
@@ -107,7 +111,8 @@ StatusOr<int> Serve(const ServeConfig& config) {
                                   clock, model.grammars.get()));
   KVASIR_ASSIGN_OR_RETURN(
       const std::unique_ptr<api::ApiServer> server,
-      api::ApiServer::Start(*engine, {model.tokenizer.get(), model.chat_template.get()},
+      api::ApiServer::Start(*engine,
+                            {model.tokenizer.get(), model.chat_template.get(), model.output_format},
                             MakeApiOptions(config)));
   const std::string url = fmt::format("http://{}:{}", UrlHost(config.host), server->port());
   spdlog::info("serving {} on {}", engine->Model().name, url);
@@ -120,6 +125,11 @@ StatusOr<int> Serve(const ServeConfig& config) {
   return 0;
 }
 
+template <size_t kCount>
+std::vector<std::string> Names(const std::string_view (&names)[kCount]) {
+  return {std::begin(names), std::end(names)};
+}
+
 void AddModelOptions(Command& command, ServeConfig* config) {
   command.AddPositional("model", &config->model,
                         "GGUF file, Hugging Face folder, hf:OWNER/REPO[:FILE], or 'default'");
@@ -127,6 +137,14 @@ void AddModelOptions(Command& command, ServeConfig* config) {
               "Name of the model in the API (default: from the file)");
   command.Add("chat-template", &config->chat_template,
               "Jinja file to use instead of the model's own chat template");
+  command
+      .Add("tool-call-parser", &config->tool_call_parser,
+           "Form of the model's tool calls (auto: by its chat template)")
+      ->check(CLI::IsMember(Names(text::kToolParserNames)));
+  command
+      .Add("reasoning-parser", &config->reasoning_parser,
+           "Form of the model's reasoning (auto: by its chat template)")
+      ->check(CLI::IsMember(Names(text::kReasoningParserNames)));
   command.AddSwitch("skip-tokenizer-init", &config->skip_tokenizer_init,
                     "Load no tokenizer: prompts and answers are token ids");
   command

@@ -11,6 +11,8 @@ struct ServeConfig {
   std::string model = "default";
   std::string served_model_name;
   std::string chat_template;  // path of a Jinja file
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
   bool skip_tokenizer_init = false;
   int32_t max_model_len = 0;
   int32_t threads = 0;

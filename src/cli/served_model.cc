@@ -40,6 +40,9 @@ Status LoadText(const ModelOptions& options, const model::Checkpoint& checkpoint
       options.chat_template_override.empty() ? text.chat_template : options.chat_template_override;
   if (source.empty()) return absl::OkStatus();
   KVASIR_ASSIGN_OR_RETURN(
+      out.output_format,
+      text::MakeOutputFormat(options.tool_call_parser, options.reasoning_parser, source));
+  KVASIR_ASSIGN_OR_RETURN(
       out.chat_template,
       text::ChatTemplate::Create(source, text.bos_token, text.eos_token, *out.tokenizer));
   return absl::OkStatus();

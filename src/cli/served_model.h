@@ -10,6 +10,7 @@
 #include "grammar/compiler.h"
 #include "runtime/runner.h"
 #include "text/chat_template.h"
+#include "text/output_format.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::cli {
@@ -25,6 +26,8 @@ struct ModelOptions {
   std::string activations = "int8";  // or "f32"
   std::string kv_dtype = "bf16";     // or "f32"
   bool skip_tokenizer = false;
+  std::string tool_call_parser = "auto";  // or a name that text/output_format.h knows
+  std::string reasoning_parser = "auto";
   std::string served_model_name;  // empty: from the file
   std::string chat_template_override;
 };
@@ -35,6 +38,7 @@ struct ServedModel {
   std::unique_ptr<text::Tokenizer> tokenizer;         // null: ids only
   std::unique_ptr<text::ChatTemplate> chat_template;  // null: the model has none
   std::unique_ptr<grammar::Compiler> grammars;        // null without a tokenizer
+  text::OutputFormat output_format;                   // of its chat answers
 };
 
 // Loads and compiles. Errors name the file or option at fault.

@@ -202,7 +202,8 @@ def test_logit_bias_bans_and_forces(client):
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "long " * 9000}]}, "messages"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"extra_body": {"guided_regex": "a", "guided_choice": ["b"]}}, "guided_choice"),
         ({"extra_body": {"min_tokens": 99}}, "min_tokens"),
     ],
 )

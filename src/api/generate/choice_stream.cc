@@ -2,11 +2,33 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace kvasir::api {
+namespace {
+
+// Formats are written in control tokens where a vocabulary has them, so those must become text.
+std::vector<TokenId> ControlTokensOf(const text::OutputFormat& format,
+                                     const text::Tokenizer& tokenizer) {
+  std::vector<TokenId> ids;
+  for (const std::string_view marker : text::Markers(format)) {
+    if (const auto id = text::ControlToken(tokenizer, marker)) ids.push_back(*id);
+  }
+  return ids;
+}
+
+}  // namespace
 
 void ChoiceDelta::Append(ChoiceDelta next) {
   text += next.text;
+  reasoning += next.reasoning;
+  for (ToolCallPiece& piece : next.tool_calls) {
+    if (tool_calls.empty() || tool_calls.back().index != piece.index) {
+      tool_calls.push_back(std::move(piece));
+    } else {
+      tool_calls.back().arguments += piece.arguments;
+    }
+  }
   std::move(next.tokens.begin(), next.tokens.end(), std::back_inserter(tokens));
   if (!next.finish_reason.empty()) {
     finish_reason = std::move(next.finish_reason);
@@ -16,10 +38,31 @@ void ChoiceDelta::Append(ChoiceDelta next) {
 
 ChoiceStream::ChoiceStream(const ChoiceOptions& options)
     : options_(options), stop_matcher_(options.stop, options.include_stop) {
-  if (options.tokenizer != nullptr) {
-    detokenizer_ = std::make_unique<text::Detokenizer>(
-        *options.tokenizer, options.skip_special_tokens, options.continues_prompt);
+  if (options.tokenizer == nullptr) return;
+  detokenizer_ = std::make_unique<text::Detokenizer>(
+      *options.tokenizer, options.skip_special_tokens, options.continues_prompt,
+      ControlTokensOf(options.format, *options.tokenizer));
+  if (options.format != text::OutputFormat()) parser_.emplace(options.format, options.reasoning);
+}
+
+void ChoiceStream::AddParsed(text::ParsedOutput parsed, ChoiceDelta* delta) {
+  delta->text += parsed.content;
+  delta->reasoning += parsed.reasoning;
+  for (text::ToolCallDelta& call : parsed.calls) {
+    ToolCallPiece piece{
+        .index = call.index, .name = std::move(call.name), .arguments = std::move(call.arguments)};
+    if (!piece.name.empty()) piece.id = options_.new_call_id();
+    delta->tool_calls.push_back(std::move(piece));
   }
+}
+
+// Splits the text that an event gave, and at the end what was held back.
+void ChoiceStream::Parse(ChoiceDelta* delta) {
+  if (!parser_) return;
+  AddParsed(parser_->Add(std::exchange(delta->text, {})), delta);
+  if (!finished_) return;
+  AddParsed(parser_->Finish(), delta);
+  if (parser_->calls() > 0 && delta->finish_reason == "stop") delta->finish_reason = "tool_calls";
 }
 
 void ChoiceStream::AddText(std::string_view piece, ChoiceDelta* delta) {
@@ -61,10 +104,11 @@ ChoiceDelta ChoiceStream::Add(const TokenEvent& event) {
     AddText(detokenizer_->Add(token.id), &delta);
     if (finished_) {
       delta.cancel_engine = !event.finish.has_value();
-      return delta;
+      break;
     }
   }
-  if (event.finish) Finish(event, &delta);
+  if (event.finish && !finished_) Finish(event, &delta);
+  Parse(&delta);
   return delta;
 }
 

@@ -1,7 +1,8 @@
-// One choice's way from token events to text: incremental detokenization, stop strings, the reason
-// it ended. Pure: no threads, no clock.
+// One choice's way from token events to text: incremental detokenization, stop strings, reasoning
+// and tool calls, the reason it ended. Pure: no threads, no clock.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,15 +11,26 @@
 
 #include "core/token_event.h"
 #include "text/detokenizer.h"
+#include "text/output_parser.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::api {
 
+// A tool call, or a piece of one: then only the first has an id and a name.
+struct ToolCallPiece {
+  int32_t index = 0;
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON
+};
+
 // What one event adds to a choice, or, summed up, the whole choice.
 struct ChoiceDelta {
-  std::string text;              // whole UTF-8 sequences
+  std::string text;       // whole UTF-8 sequences; without what the fields below hold
+  std::string reasoning;  // likewise
+  std::vector<ToolCallPiece> tool_calls;
   std::vector<TokenOut> tokens;  // an end token and the tokens of a stop string are among them
-  std::string finish_reason;     // empty while the choice goes on; "stop" or "length"
+  std::string finish_reason;     // empty while the choice goes on; "stop", "length", "tool_calls"
   // What stopped it: a stop string, a stop token id, or nothing (an end token of the model).
   std::variant<std::monostate, TokenId, std::string> stop_reason;
   bool cancel_engine = false;  // a stop string matched while the engine was still at work
@@ -34,6 +46,9 @@ struct ChoiceOptions {
   bool continues_prompt = false;  // the text goes on from the prompt's: its first space stays
   int32_t min_tokens = 0;         // stop strings count only in text after this many tokens
   std::vector<TokenId> stop_token_ids;
+  text::OutputFormat format;                                         // of reasoning and tool calls
+  text::ReasoningState reasoning = text::ReasoningState::kNotBegun;  // where the prompt left off
+  std::function<std::string()> new_call_id;                          // for a format with tool calls
 };
 
 // Not thread-safe.
@@ -48,11 +63,14 @@ class ChoiceStream {
 
  private:
   void AddText(std::string_view piece, ChoiceDelta* delta);
+  void Parse(ChoiceDelta* delta);
+  void AddParsed(text::ParsedOutput parsed, ChoiceDelta* delta);
   void Finish(const TokenEvent& event, ChoiceDelta* delta);
 
   const ChoiceOptions& options_;
   std::unique_ptr<text::Detokenizer> detokenizer_;
   text::StopMatcher stop_matcher_;
+  std::optional<text::OutputParser> parser_;  // none where all text is content
   int32_t tokens_ = 0;
   bool finished_ = false;
 };

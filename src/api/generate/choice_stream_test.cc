@@ -93,6 +93,58 @@ TEST_F(ChoiceStreamTest, SkipsControlTokensUnlessTold) {
   EXPECT_EQ(ChoiceStream(options_).Add(event).text, "a<|im_end|>");
 }
 
+TEST_F(ChoiceStreamTest, SplitsReasoningAndCallsFromContent) {
+  options_.format = {text::ToolFormat::kHermes, text::ReasoningFormat::kThinkTags};
+  options_.new_call_id = [n = 0]() mutable { return absl::StrCat("id", n++); };
+  ChoiceStream stream(options_);
+  ChoiceDelta whole = stream.Add(Tokens(0, "<think>Hm</think>Hi <tool_call>{\"name\": \"f\", "));
+  EXPECT_EQ(whole.reasoning, "Hm");
+  EXPECT_EQ(whole.text, "Hi");
+  EXPECT_TRUE(whole.tool_calls.empty());
+  whole.Append(stream.Add(Tokens(0, "\"arguments\": {\"a\"")));
+  whole.Append(stream.Add(Tokens(0, ": 1}}</tool_call><tool_call>{\"name\": \"g\"}</tool_call>")));
+  whole.Append(stream.Add(End(256)));
+  ASSERT_EQ(whole.tool_calls.size(), 2u);
+  EXPECT_EQ(whole.tool_calls[0].id, "id0");
+  EXPECT_EQ(whole.tool_calls[0].name, "f");
+  EXPECT_EQ(whole.tool_calls[0].arguments, "{\"a\": 1}");
+  EXPECT_EQ(whole.tool_calls[1].id, "id1");
+  EXPECT_EQ(whole.finish_reason, "tool_calls");
+  EXPECT_EQ(whole.text, "Hi");
+}
+
+TEST_F(ChoiceStreamTest, ACallThatWasCutOffEndsByLength) {
+  options_.format.tools = text::ToolFormat::kHermes;
+  options_.new_call_id = [] { return "id"; };
+  ChoiceStream stream(options_);
+  ChoiceDelta whole =
+      stream.Add(Tokens(0, "<tool_call>{\"name\": \"f\", \"arguments\": {", FinishReason::kLength));
+  EXPECT_EQ(whole.finish_reason, "length");
+  ASSERT_EQ(whole.tool_calls.size(), 1u);
+  EXPECT_EQ(whole.tool_calls[0].arguments, "{");
+}
+
+TEST_F(ChoiceStreamTest, AStopStringEndsWhatIsParsed) {
+  options_.format.tools = text::ToolFormat::kHermes;
+  options_.stop = {"END"};
+  ChoiceStream stream(options_);
+  const ChoiceDelta last = stream.Add(Tokens(0, "a <tooEND"));
+  EXPECT_EQ(last.text, "a <too");
+  EXPECT_EQ(last.finish_reason, "stop");
+  EXPECT_TRUE(last.cancel_engine);
+}
+
+TEST_F(ChoiceStreamTest, ReadsMarkersThatAreControlTokens) {
+  tokenizer_.AddSpecial("[TOOL_CALLS]");
+  options_.format.tools = text::ToolFormat::kMistral;
+  options_.new_call_id = [] { return "id"; };
+  ChoiceStream stream(options_);
+  stream.Add({.tokens = {{.id = 259}, {.id = ToyTokenizer::kImEnd}}});
+  const ChoiceDelta call = stream.Add(Tokens(0, "f{}"));
+  ASSERT_EQ(call.tool_calls.size(), 1u);
+  EXPECT_EQ(call.tool_calls[0].name, "f");
+}
+
 TEST_F(ChoiceStreamTest, WithoutATokenizerHasOnlyIds) {
   options_.tokenizer = nullptr;
   ChoiceStream stream(options_);

@@ -95,7 +95,10 @@ ChoiceOptions MakeChoiceOptions(const GenerationJob& job) {
           .skip_special_tokens = job.options.skip_special_tokens,
           .continues_prompt = job.continues_prompt,
           .min_tokens = job.options.sampling.min_tokens,
-          .stop_token_ids = job.options.sampling.stop_token_ids};
+          .stop_token_ids = job.options.sampling.stop_token_ids,
+          .format = job.format,
+          .reasoning = job.reasoning,
+          .new_call_id = job.new_call_id};
 }
 
 Generation::Generation(EngineClient& engine, Metrics& metrics, std::shared_ptr<Exchange> exchange,
@@ -206,8 +209,8 @@ AnswerPart Generation::Part(size_t index, const ChoiceDelta& delta) const {
 // Text may be held back for a while; a chunk that would say nothing is not sent.
 bool Generation::HasNews(const ChoiceDelta& delta) const {
   const bool tokens_count = job_.writer->head().logprobs || job_.writer->head().token_ids;
-  return !delta.text.empty() || !delta.finish_reason.empty() ||
-         (tokens_count && !delta.tokens.empty());
+  return !delta.text.empty() || !delta.reasoning.empty() || !delta.tool_calls.empty() ||
+         !delta.finish_reason.empty() || (tokens_count && !delta.tokens.empty());
 }
 
 void Generation::WriteChunks(size_t index, const ChoiceDelta& delta) {

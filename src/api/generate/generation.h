@@ -1,6 +1,7 @@
 // One HTTP request's generation: its prompts and their choices, from submission to the last byte.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct GenerationJob {
   std::unique_ptr<AnswerWriter> writer;
   const text::Tokenizer* tokenizer = nullptr;  // null: no text
   bool continues_prompt = false;               // the answer's text goes on from the prompt's
+  text::OutputFormat format;                   // of the answer's reasoning and tool calls
+  text::ReasoningState reasoning = text::ReasoningState::kNotBegun;  // where the prompt leaves off
+  std::function<std::string()> new_call_id;                          // for a format with tool calls
 };
 
 // Submits the job's requests and answers the exchange, as a stream or at the end. Runs on the

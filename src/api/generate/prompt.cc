@@ -46,23 +46,62 @@ StatusOr<int32_t> MaxTokens(const ModelInfo& model, const GenerationOptions& opt
       kTooLong);
 }
 
+// Keeps the end of a prompt, which is what the answer follows.
+void Truncate(const ModelInfo& model, const GenerationOptions& options, std::vector<TokenId>* ids) {
+  if (!options.truncate_prompt) return;
+  const int32_t room = model.max_model_len - options.max_tokens.value_or(1);
+  const int32_t keep =
+      *options.truncate_prompt == -1 ? std::max(1, room) : *options.truncate_prompt;
+  if (ids->size() > static_cast<size_t>(keep)) ids->erase(ids->begin(), ids->end() - keep);
+}
+
+// Of a rendering: the template's own words are about the messages.
+Status TemplateError(const Status& status) {
+  const std::string message(status.message());
+  for (const char* field :
+       {"messages", "tools", "chat_template_kwargs", "continue_final_message"}) {
+    if (message.starts_with(fmt::format("{}: ", field))) return FieldFromMessage(status);
+  }
+  return FieldError("messages", message);
+}
+
+// A message that is to be continued may have begun its reasoning long ago.
+text::ReasoningState StateInLastMessage(const Json& messages) {
+  const Json& content = messages.back()["content"];
+  if (!content.is_string()) return text::ReasoningState::kNotBegun;
+  const std::string& text = content.get_ref<const std::string&>();
+  const size_t open = text.rfind(text::kThinkOpen);
+  const size_t close = text.rfind(text::kThinkClose);
+  const bool is_open = open != std::string::npos && (close == std::string::npos || close < open);
+  return is_open ? text::ReasoningState::kOpen : text::ReasoningState::kClosed;
+}
+
 }  // namespace
 
-StatusOr<std::vector<TokenId>> EncodeChat(const ServedText& text, const ChatPrompt& prompt) {
+StatusOr<EncodedChat> EncodeChat(const ServedText& text, const ChatPrompt& prompt) {
   if (text.tokenizer == nullptr || text.chat_template == nullptr) {
     return FieldError("messages",
                       "this model has no chat template; send a prompt to /v1/completions");
   }
   text::ChatInput input;
   input.messages = prompt.messages;
+  input.tools = prompt.tools;
   input.add_generation_prompt = prompt.add_generation_prompt;
+  input.continue_final_message = prompt.continue_final_message;
   input.template_kwargs = prompt.template_kwargs;
   StatusOr<text::RenderedChat> rendered = text.chat_template->Render(input);
   if (!rendered.ok()) {
     if (!absl::IsInvalidArgument(rendered.status())) return rendered.status();
-    return FieldError("messages", std::string(rendered.status().message()));
+    return TemplateError(rendered.status());
   }
-  return rendered->Encode(*text.tokenizer);
+  EncodedChat out;
+  if (prompt.continue_final_message) {
+    out.reasoning = StateInLastMessage(prompt.messages);
+  } else if (!rendered->pieces.empty()) {
+    out.reasoning = text::StateAtEnd(rendered->pieces.back().text);
+  }
+  KVASIR_ASSIGN_OR_RETURN(out.ids, rendered->Encode(*text.tokenizer));
+  return out;
 }
 
 StatusOr<std::vector<TokenId>> EncodePrompt(const ServedText& text, const TextOrIds& prompt,
@@ -80,10 +119,24 @@ StatusOr<std::vector<TokenId>> EncodePrompt(const ServedText& text, const TextOr
   return ids;
 }
 
+StatusOr<std::vector<std::vector<TokenId>>> EncodeBadWords(const text::Tokenizer& tokenizer,
+                                                           const std::vector<std::string>& words) {
+  std::vector<std::vector<TokenId>> sequences;
+  for (const std::string& word : words) {
+    const std::string bare = word.substr(word.find_first_not_of(' '));
+    for (const std::string& text : {bare, " " + bare}) {
+      KVASIR_ASSIGN_OR_RETURN(std::vector<TokenId> ids, tokenizer.Encode(text, true));
+      if (!ids.empty()) sequences.push_back(std::move(ids));
+    }
+  }
+  return sequences;
+}
+
 StatusOr<std::shared_ptr<const Request>> BuildRequest(const ModelInfo& model,
                                                       const GenerationOptions& options,
                                                       std::vector<TokenId> prompt_ids,
                                                       const RequestContext& context) {
+  Truncate(model, options, &prompt_ids);
   KVASIR_RETURN_IF_ERROR(CheckPrompt(model, prompt_ids, context.field));
   auto request = std::make_shared<Request>();
   request->sampling = options.sampling;
@@ -91,6 +144,7 @@ StatusOr<std::shared_ptr<const Request>> BuildRequest(const ModelInfo& model,
                           MaxTokens(model, options, static_cast<int32_t>(prompt_ids.size()),
                                     context.default_max_tokens));
   KVASIR_RETURN_IF_ERROR(FieldFromMessage(Validate(request->sampling, model.vocab_size)));
+  request->constraint = options.constraint;
   request->id = context.id;
   request->hash_root =
       CacheRoot(model.weights_fingerprint, model.numerics_id, "", options.cache_salt);

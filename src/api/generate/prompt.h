@@ -10,6 +10,7 @@
 #include "core/engine_client.h"
 #include "core/request.h"
 #include "text/chat_template.h"
+#include "text/output_format.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::api {
@@ -19,14 +20,24 @@ namespace kvasir::api {
 struct ServedText {
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;
+  text::OutputFormat format = {};  // of chat answers
+};
+
+struct EncodedChat {
+  std::vector<TokenId> ids;
+  text::ReasoningState reasoning = text::ReasoningState::kNotBegun;  // where the prompt leaves off
 };
 
 // Control tokens only where the template wrote them.
-StatusOr<std::vector<TokenId>> EncodeChat(const ServedText& text, const ChatPrompt& prompt);
+StatusOr<EncodedChat> EncodeChat(const ServedText& text, const ChatPrompt& prompt);
 
 // A raw prompt: control tokens spelled in the text become their ids. `field` names it in errors.
 StatusOr<std::vector<TokenId>> EncodePrompt(const ServedText& text, const TextOrIds& prompt,
                                             bool add_special_tokens, const std::string& field);
+
+// The token sequences that spell a word, at the beginning of a text and after a space.
+StatusOr<std::vector<std::vector<TokenId>>> EncodeBadWords(const text::Tokenizer& tokenizer,
+                                                           const std::vector<std::string>& words);
 
 struct RequestContext {
   std::string id;

@@ -65,6 +65,31 @@ TEST_F(BuildRequestTest, NamesTheFieldOfAnInvalidParameter) {
       "prompt[3]");
 }
 
+TEST_F(BuildRequestTest, KeepsTheEndOfALongPrompt) {
+  options_.truncate_prompt = 3;
+  const auto request = *BuildRequest(model_, options_, {1, 2, 3, 4, 5}, {.field = "prompt"});
+  EXPECT_EQ(request->prompt_ids, (std::vector<TokenId>{3, 4, 5}));
+  options_.truncate_prompt = -1;
+  EXPECT_EQ((*Build(500))->prompt_ids.size(), 99u);
+  options_.max_tokens = 30;
+  EXPECT_EQ((*Build(500))->prompt_ids.size(), 70u);
+  EXPECT_EQ((*Build(10))->prompt_ids.size(), 10u);
+}
+
+TEST_F(BuildRequestTest, CarriesConstraintsAndLimitsOfTokens) {
+  options_.constraint = {Constraint::Kind::kRegex, "a"};
+  options_.sampling.allowed_token_ids = {65, 256};
+  options_.sampling.bad_words = {{66, 67}};
+  const auto request = *Build(1);
+  EXPECT_EQ(request->constraint, options_.constraint);
+  EXPECT_EQ(request->sampling.allowed_token_ids, (std::vector<TokenId>{65, 256}));
+  options_.sampling.allowed_token_ids = {259};
+  EXPECT_EQ(Error(1).param, "allowed_token_ids");
+  options_.sampling.allowed_token_ids.clear();
+  options_.sampling.bad_words = {{259}};
+  EXPECT_EQ(Error(1).param, "bad_words");
+}
+
 TEST_F(BuildRequestTest, HashesThePromptUnderTheModelAndTheSalt) {
   const auto plain = *Build(40);
   EXPECT_EQ(plain->hash_root, CacheRoot("weights", "numerics", "", ""));
@@ -78,17 +103,38 @@ TEST(EncodeChat, KeepsControlTextOfUsersText) {
   ToyTokenizer tokenizer;
   testing::ToyChatTemplate chat_template;
   const ServedText text{&tokenizer, &chat_template};
-  const auto ids =
+  const auto chat =
       EncodeChat(text, {.messages = Json::parse(R"([{"role":"user","content":"<|im_end|>"}])")});
-  ASSERT_TRUE(ids.ok());
-  EXPECT_EQ(std::count(ids->begin(), ids->end(), ToyTokenizer::kImEnd), 1);
-  EXPECT_EQ(std::count(ids->begin(), ids->end(), ToyTokenizer::kImStart), 2);
+  ASSERT_TRUE(chat.ok());
+  const std::vector<TokenId>& ids = chat->ids;
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), ToyTokenizer::kImEnd), 1);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), ToyTokenizer::kImStart), 2);
 
   const Status refused =
       EncodeChat(text, {.messages = Json::parse(R"([{"role":"user","content":"raise"}])")})
           .status();
   EXPECT_EQ(ToErrorObject(refused).param, "messages");
   EXPECT_EQ(ToErrorObject(EncodeChat({}, {}).status()).http_status, 400);
+}
+
+TEST(EncodeChat, TellsWhereAContinuedMessageLeavesOff) {
+  ToyTokenizer tokenizer;
+  testing::ToyChatTemplate chat_template;
+  const ServedText text{&tokenizer, &chat_template};
+  const auto state = [&](const char* content) {
+    const Json message = {{"role", "assistant"}, {"content", content}};
+    return EncodeChat(text, {.messages = Json::array({message}), .continue_final_message = true})
+        ->reasoning;
+  };
+  EXPECT_EQ(state("<think>Hm, "), text::ReasoningState::kOpen);
+  EXPECT_EQ(state("<think>Hm</think>So "), text::ReasoningState::kClosed);
+  EXPECT_EQ(state("So "), text::ReasoningState::kClosed);
+}
+
+TEST(EncodeBadWords, TakesWordsWithAndWithoutASpace) {
+  ToyTokenizer tokenizer;
+  EXPECT_EQ(*EncodeBadWords(tokenizer, {"ab", " c"}),
+            (std::vector<std::vector<TokenId>>{{97, 98}, {32, 97, 98}, {99}, {32, 99}}));
 }
 
 TEST(EncodePrompt, PutsThePrefixBeforeText) {

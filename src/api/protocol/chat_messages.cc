@@ -60,11 +60,52 @@ Status NormalizeRole(FieldReader& reader, const std::string& path, Json* message
   return absl::OkStatus();
 }
 
+Status CheckToolCall(const Json& call, const std::string& path) {
+  if (!call.is_object()) return FieldError(path, "must be an object");
+  const auto function = call.find("function");
+  if (function == call.end() || !function->is_object()) {
+    return FieldError(path + ".function", "must be an object");
+  }
+  FieldReader reader(*function, path + ".function");
+  std::string name;
+  reader.Read("name", &name);
+  KVASIR_RETURN_IF_ERROR(reader.status());
+  if (name.empty()) return FieldError(reader.Path("name"), "is required");
+  const Json* arguments = reader.Get("arguments");
+  if (arguments == nullptr || arguments->is_string() || arguments->is_object()) {
+    return absl::OkStatus();
+  }
+  return FieldError(reader.Path("arguments"), "must be a string that holds JSON");
+}
+
+// Templates ask whether a message has calls, not how many.
+Status NormalizeToolCalls(const FieldReader& reader, const std::string& path, Json* message) {
+  const Json* calls = reader.Get("tool_calls");
+  if (calls == nullptr || (calls->is_array() && calls->empty())) {
+    message->erase("tool_calls");
+    return absl::OkStatus();
+  }
+  if (!calls->is_array()) return FieldError(path + ".tool_calls", "must be an array");
+  for (size_t i = 0; i < calls->size(); ++i) {
+    KVASIR_RETURN_IF_ERROR(CheckToolCall((*calls)[i], fmt::format("{}.tool_calls[{}]", path, i)));
+  }
+  return absl::OkStatus();
+}
+
+Status CheckReasoning(FieldReader& reader, Json* message) {
+  std::string reasoning;
+  reader.Read("reasoning_content", &reasoning);
+  if (reader.Get("reasoning_content") == nullptr) message->erase("reasoning_content");
+  return reader.status();
+}
+
 StatusOr<Json> NormalizeMessage(const Json& message, const std::string& path) {
   if (!message.is_object()) return FieldError(path, "must be an object with role and content");
   Json out = message;
   FieldReader reader(message, path);
   KVASIR_RETURN_IF_ERROR(NormalizeRole(reader, path, &out));
+  KVASIR_RETURN_IF_ERROR(NormalizeToolCalls(reader, path, &out));
+  KVASIR_RETURN_IF_ERROR(CheckReasoning(reader, &out));
   const Json* content = reader.Get("content");
   if (content == nullptr) {
     if (out["role"] != "assistant") return FieldError(path + ".content", "is required");

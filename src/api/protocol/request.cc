@@ -1,18 +1,17 @@
 #include "api/protocol/request.h"
 
-#include <absl/strings/numbers.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "api/protocol/chat_messages.h"
+#include "api/protocol/constraint_fields.h"
 #include "api/protocol/error.h"
+#include "api/protocol/sampling_fields.h"
 
 namespace kvasir::api {
 namespace {
 
-constexpr size_t kMaxStops = 64;
-constexpr size_t kMaxStopBytes = 1024;
 constexpr size_t kMaxPrompts = 1024;
 constexpr int64_t kMaxChoices = 2048;  // of one request: prompts times n
 constexpr int32_t kMaxTopLogprobs = 20;
@@ -41,88 +40,19 @@ void RefuseUnsupported(FieldReader& reader, std::initializer_list<Unsupported> f
 }
 
 void RefuseUnsupportedCommon(FieldReader& reader) {
-  RefuseUnsupported(reader, {{"response_format", Json{{"type", "text"}}},
-                             {"structured_outputs"},
-                             {"guided_json"},
-                             {"guided_regex"},
-                             {"guided_choice"},
-                             {"guided_grammar"},
-                             {"use_beam_search"},
-                             {"length_penalty", 1.0},
-                             {"prompt_logprobs"},
-                             {"bad_words"},
-                             {"allowed_token_ids"},
-                             {"truncate_prompt_tokens"},
-                             {"logits_processors"}});
+  RefuseUnsupported(
+      reader,
+      {{"use_beam_search"}, {"length_penalty", 1.0}, {"prompt_logprobs"}, {"logits_processors"}});
 }
 
-void ReadLogitBias(FieldReader& reader, SamplingParams* sampling) {
-  const Json* value = reader.Get("logit_bias");
-  if (value == nullptr) return;
-  if (!value->is_object()) return reader.Fail("logit_bias", "must be an object of token id: bias");
-  for (const auto& [key, bias] : value->items()) {
-    int32_t id = 0;
-    if (!absl::SimpleAtoi(key, &id)) {
-      return reader.Fail("logit_bias", fmt::format("'{}' is not a token id", key.substr(0, 32)));
-    }
-    if (!bias.is_number()) {
-      return reader.Fail(fmt::format("logit_bias.{}", id), "must be a number");
-    }
-    sampling->logit_bias.emplace_back(id, static_cast<float>(bias.get<double>()));
+void ReadTruncation(FieldReader& reader, std::optional<int32_t>* truncate) {
+  if (reader.Get("truncate_prompt_tokens") == nullptr) return;
+  int32_t tokens = 0;
+  reader.Read("truncate_prompt_tokens", &tokens);
+  if (tokens < 1 && tokens != -1) {
+    return reader.Fail("truncate_prompt_tokens", "must be positive, or -1");
   }
-  // "7" and "07" are two keys and one token.
-  std::sort(sampling->logit_bias.begin(), sampling->logit_bias.end());
-  const auto same_id = [](const auto& a, const auto& b) { return a.first == b.first; };
-  if (std::adjacent_find(sampling->logit_bias.begin(), sampling->logit_bias.end(), same_id) !=
-      sampling->logit_bias.end()) {
-    reader.Fail("logit_bias", "names a token id twice");
-  }
-}
-
-void ReadSeed(FieldReader& reader, GenerationOptions* options) {
-  const Json* value = reader.Get("seed");
-  if (value == nullptr) return;
-  int64_t seed = 0;
-  if (value->is_number_unsigned()) {
-    options->sampling.seed = value->get<uint64_t>();
-  } else if (AsInteger(*value, &seed)) {
-    options->sampling.seed = static_cast<uint64_t>(seed);
-  } else {
-    return reader.Fail("seed", "must be a 64-bit integer");
-  }
-  options->has_seed = true;
-}
-
-void ReadStop(FieldReader& reader, std::vector<std::string>* stop) {
-  reader.ReadStrings("stop", stop);
-  if (stop->size() > kMaxStops) {
-    return reader.Fail("stop", fmt::format("holds more than {} strings", kMaxStops));
-  }
-  for (const std::string& text : *stop) {
-    if (text.empty()) return reader.Fail("stop", "must not hold an empty string");
-    if (text.size() > kMaxStopBytes) {
-      return reader.Fail("stop",
-                         fmt::format("holds a string of more than {} bytes", kMaxStopBytes));
-    }
-  }
-}
-
-void ReadSampling(FieldReader& reader, GenerationOptions* options) {
-  SamplingParams& s = options->sampling;
-  reader.Read("temperature", &s.temperature);
-  reader.Read("top_k", &s.top_k);
-  if (s.top_k == -1) s.top_k = 0;
-  reader.Read("top_p", &s.top_p);
-  reader.Read("min_p", &s.min_p);
-  reader.Read("presence_penalty", &s.presence_penalty);
-  reader.Read("frequency_penalty", &s.frequency_penalty);
-  reader.Read("repetition_penalty", &s.repetition_penalty);
-  reader.Read("n", &s.n);
-  reader.Read("min_tokens", &s.min_tokens);
-  reader.Read("stop_token_ids", &s.stop_token_ids);
-  reader.Read("ignore_eos", &s.ignore_eos);
-  ReadLogitBias(reader, &s);
-  ReadSeed(reader, options);
+  *truncate = tokens;
 }
 
 void ReadMaxTokens(FieldReader& reader, std::initializer_list<const char*> spellings,
@@ -154,7 +84,8 @@ void ReadCommon(FieldReader& reader, GenerationOptions* options) {
   reader.Read("stream", &options->stream);
   ReadStreamOptions(reader, options);
   ReadSampling(reader, options);
-  ReadStop(reader, &options->stop);
+  ReadTruncation(reader, &options->truncate_prompt);
+  ReadConstraint(reader, options);
   reader.Read("include_stop_str_in_output", &options->include_stop);
   reader.Read("skip_special_tokens", &options->skip_special_tokens);
   reader.Read("add_special_tokens", &options->add_special_tokens);
@@ -222,6 +153,16 @@ void ReadPrompts(FieldReader& reader, CompletionRequest* request) {
   }
 }
 
+// Whose turn it is after the messages: a new one of the assistant's, or still that of the last.
+void ReadTurn(FieldReader& reader, ChatPrompt* prompt) {
+  reader.Read("continue_final_message", &prompt->continue_final_message);
+  if (prompt->continue_final_message) prompt->add_generation_prompt = false;
+  reader.Read("add_generation_prompt", &prompt->add_generation_prompt);
+  if (prompt->continue_final_message && prompt->add_generation_prompt) {
+    reader.Fail("continue_final_message", "contradicts add_generation_prompt");
+  }
+}
+
 void ReadChatPrompt(FieldReader& reader, ChatPrompt* prompt) {
   if (!reader.status().ok()) return;
   const Json* messages = reader.Get("messages");
@@ -229,17 +170,24 @@ void ReadChatPrompt(FieldReader& reader, ChatPrompt* prompt) {
   StatusOr<Json> normal = NormalizeMessages(*messages);
   if (!normal.ok()) return reader.Fail(normal.status());
   prompt->messages = *std::move(normal);
-  reader.Read("add_generation_prompt", &prompt->add_generation_prompt);
+  ReadTurn(reader, prompt);
   if (const Json* kwargs = reader.Get("chat_template_kwargs")) {
     if (!kwargs->is_object()) return reader.Fail("chat_template_kwargs", "must be an object");
     prompt->template_kwargs = *kwargs;
   }
-  RefuseUnsupported(reader, {{"continue_final_message"}, {"chat_template"}, {"documents"}});
-  // Tools that the model must not call need no parser and are left out of the prompt.
-  const Json* choice = reader.Get("tool_choice");
-  if (choice == nullptr || *choice != "none") {
-    RefuseUnsupported(reader, {{"tools"}, {"functions"}, {"tool_choice", "auto"}});
+  RefuseUnsupported(reader, {{"chat_template"}, {"documents"}});
+}
+
+// A call leaves no content that a response_format could be of; the other fields mean all output.
+void CheckToolsAgainstConstraint(FieldReader& reader, ChatRequest* request) {
+  const ToolChoice choice = request->tools.choice;
+  if (choice != ToolChoice::kRequired && choice != ToolChoice::kNamed) return;
+  GenerationOptions& options = request->options;
+  if (options.constraint && !options.constraint_field.starts_with("response_format")) {
+    reader.Fail(FieldError(options.constraint_field,
+                           "contradicts tool_choice: an answer takes one constraint"));
   }
+  options.constraint.reset();
 }
 
 }  // namespace
@@ -250,8 +198,15 @@ StatusOr<ChatRequest> ParseChatRequest(const Json& body) {
   ReadCommon(reader, &request.options);
   ReadMaxTokens(reader, {"max_completion_tokens", "max_tokens"}, &request.options);
   ReadChatLogprobs(reader, &request.options.sampling);
-  RefuseUnsupported(reader, {{"modalities", Json::array({"text"})}, {"audio"}, {"echo"}});
+  RefuseUnsupported(reader, {{"modalities", Json::array({"text"})},
+                             {"audio"},
+                             {"echo"},
+                             {"functions"},
+                             {"function_call", "none"}});
   ReadChatPrompt(reader, &request.prompt);
+  ReadTools(reader, &request.tools);
+  request.prompt.tools = request.tools.definitions;
+  CheckToolsAgainstConstraint(reader, &request);
   KVASIR_RETURN_IF_ERROR(reader.status());
   return request;
 }
@@ -281,6 +236,9 @@ StatusOr<TokenizeRequest> ParseTokenizeRequest(const Json& body) {
   if (reader.Get("messages") != nullptr) {
     ChatPrompt prompt;
     ReadChatPrompt(reader, &prompt);
+    ToolOptions tools;
+    ReadTools(reader, &tools);
+    prompt.tools = std::move(tools.definitions);
     request.prompt = std::move(prompt);
     request.add_special_tokens = false;  // a template writes its own
   } else if (reader.Get("prompt") != nullptr) {

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "api/protocol/json.h"
+#include "api/protocol/tools.h"
 #include "base/status.h"
+#include "core/constraint.h"
 #include "core/sampling_params.h"
 
 namespace kvasir::api {
@@ -22,6 +24,12 @@ struct GenerationOptions {
   std::string max_tokens_field = "max_tokens";  // how the client spelled it
   bool has_seed = false;
   std::vector<std::string> stop;
+  std::vector<std::string> bad_words;  // token ids are for the tokenizer to find
+  std::optional<Constraint> constraint;
+  std::string constraint_field;  // where the client wrote it
+  // truncate_prompt_tokens: the prompt's last tokens that are kept; -1: all that leave room for the
+  // answer.
+  std::optional<int32_t> truncate_prompt;
   bool include_stop = false;        // include_stop_str_in_output
   bool skip_special_tokens = true;  // of the output text
   bool add_special_tokens = true;   // BOS before a text prompt, where the model wants one
@@ -36,13 +44,16 @@ struct GenerationOptions {
 // What a chat template renders.
 struct ChatPrompt {
   Json messages;  // content is a string or null; text parts are joined
+  Json tools;     // an array or null
   bool add_generation_prompt = true;
+  bool continue_final_message = false;
   Json template_kwargs;  // an object or null
 };
 
 struct ChatRequest {
   GenerationOptions options;
   ChatPrompt prompt;
+  ToolOptions tools;
 };
 
 using TextOrIds = std::variant<std::string, std::vector<TokenId>>;

@@ -98,9 +98,33 @@ INSTANTIATE_TEST_SUITE_P(
                  "stream_options.include_usage"},
         BadField{R"("priority":"high")", "priority"}, BadField{R"("cache_salt":1)", "cache_salt"},
         BadField{R"("return_token_ids":1)", "return_token_ids"},
-        BadField{R"("response_format":{"type":"json_object"})", "response_format"},
-        BadField{R"("structured_outputs":{"regex":"a"})", "structured_outputs"},
-        BadField{R"("guided_choice":["a"])", "guided_choice"},
+        BadField{R"("response_format":"json")", "response_format"},
+        BadField{R"("response_format":{"type":"xml"})", "response_format.type"},
+        BadField{R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
+        BadField{R"("response_format":{"type":"json_schema","json_schema":{"schema":{}}})",
+                 "response_format.json_schema.name"},
+        BadField{
+            R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":[]}})",
+            "response_format.json_schema.schema"},
+        BadField{R"("structured_outputs":[])", "structured_outputs"},
+        BadField{R"("structured_outputs":{"regex":5})", "structured_outputs.regex"},
+        BadField{R"("structured_outputs":{"regex":"a","choice":["b"]})",
+                 "structured_outputs.choice"},
+        BadField{R"("structured_outputs":{"json_object":1})", "structured_outputs.json_object"},
+        BadField{R"("structured_outputs":{"structural_tag":"x"})",
+                 "structured_outputs.structural_tag"},
+        BadField{R"("guided_choice":[])", "guided_choice"},
+        BadField{R"("guided_choice":["a",1])", "guided_choice[1]"},
+        BadField{R"("guided_json":3)", "guided_json"},
+        BadField{R"("guided_json":"{")", "guided_json"},
+        BadField{R"("guided_grammar":"")", "guided_grammar"},
+        BadField{R"("regex":"a","ebnf":"root ::= x")", "ebnf"},
+        BadField{R"("response_format":{"type":"json_object"},"regex":"a")", "regex"},
+        BadField{R"("bad_words":[" "])", "bad_words"},
+        BadField{R"("bad_words":[1])", "bad_words[0]"},
+        BadField{R"("allowed_token_ids":[-1])", "allowed_token_ids[0]"},
+        BadField{R"("truncate_prompt_tokens":0)", "truncate_prompt_tokens"},
+        BadField{R"("truncate_prompt_tokens":"x")", "truncate_prompt_tokens"},
         BadField{R"("prompt_logprobs":0)", "prompt_logprobs"},
         BadField{R"("use_beam_search":true)", "use_beam_search"},
         BadField{R"("echo":true)", "echo"}));
@@ -117,13 +141,144 @@ TEST(ChatRequest, RefusesWhatOnlyChatHas) {
   EXPECT_EQ(Param(Chat(R"("logprobs":5)").status()), "logprobs");
   EXPECT_EQ(Param(Chat(R"("top_logprobs":3)").status()), "top_logprobs");
   EXPECT_EQ(Param(Chat(R"("logprobs":true,"top_logprobs":21)").status()), "top_logprobs");
-  EXPECT_EQ(Param(Chat(R"("tools":[{"type":"function"}])").status()), "tools");
-  EXPECT_EQ(Param(Chat(R"("tool_choice":"required")").status()), "tool_choice");
+  EXPECT_EQ(Param(Chat(R"("functions":[{"name":"f"}])").status()), "functions");
   EXPECT_EQ(Param(Chat(R"("modalities":["text","audio"])").status()), "modalities");
-  EXPECT_EQ(Param(Chat(R"("continue_final_message":true)").status()), "continue_final_message");
+  EXPECT_EQ(Param(Chat(R"("continue_final_message":true,"add_generation_prompt":true)").status()),
+            "continue_final_message");
   EXPECT_EQ(Param(Chat(R"("chat_template_kwargs":3)").status()), "chat_template_kwargs");
-  EXPECT_TRUE(Chat(R"("tools":[{"type":"function"}],"tool_choice":"none")").ok());
   EXPECT_TRUE(Chat(R"("tools":[],"tool_choice":"auto","modalities":["text"])").ok());
+  EXPECT_TRUE(Chat(R"("function_call":"none")").ok());
+}
+
+TEST(ChatRequest, ContinuesTheLastMessageInsteadOfANewOne) {
+  const ChatPrompt plain = Chat("\"n\":1")->prompt;
+  EXPECT_TRUE(plain.add_generation_prompt && !plain.continue_final_message);
+  const ChatPrompt continued = Chat(R"("continue_final_message":true)")->prompt;
+  EXPECT_TRUE(!continued.add_generation_prompt && continued.continue_final_message);
+}
+
+// ---- Constraints ----
+
+using Kind = Constraint::Kind;
+
+std::optional<Constraint> ConstraintOf(const std::string& fields) {
+  const auto chat = Chat(fields);
+  const auto completion = Completion(fields);
+  EXPECT_TRUE(chat.ok() && completion.ok()) << chat.status() << completion.status();
+  if (!chat.ok() || !completion.ok()) return std::nullopt;
+  EXPECT_EQ(chat->options.constraint, completion->options.constraint);
+  return chat->options.constraint;
+}
+
+TEST(Constraints, AreReadInEverySpelling) {
+  const Constraint schema{Kind::kJsonSchema, R"({"type":"array","items":{}})"};
+  const std::string text = schema.text;
+  for (const std::string& fields :
+       {R"("response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,)"
+        R"("schema":)" +
+            text + "}}",
+        "\"structured_outputs\":{\"json\":" + text + "}", "\"guided_json\":" + text,
+        "\"guided_json\":" + Json(text).dump(), "\"json_schema\":" + Json(text).dump()}) {
+    EXPECT_EQ(ConstraintOf(fields), schema) << fields;
+  }
+  const Constraint object{Kind::kJsonSchema, R"({"type":"object"})"};
+  for (const char* fields :
+       {R"("response_format":{"type":"json_object"})",
+        R"("response_format":{"type":"json_schema","json_schema":{"name":"n"}})",
+        R"("structured_outputs":{"json_object":true})"}) {
+    EXPECT_EQ(ConstraintOf(fields), object) << fields;
+  }
+  const Constraint regex{Kind::kRegex, "a+"};
+  for (const char* fields :
+       {R"("structured_outputs":{"regex":"a+"})", R"("guided_regex":"a+")", R"("regex":"a+")"}) {
+    EXPECT_EQ(ConstraintOf(fields), regex) << fields;
+  }
+  const Constraint choice{Kind::kLark, R"(start: "a" | "b")"};
+  for (const char* fields :
+       {R"("structured_outputs":{"choice":["a","b"]})", R"("guided_choice":["a","b"])"}) {
+    EXPECT_EQ(ConstraintOf(fields), choice) << fields;
+  }
+  const Constraint grammar{Kind::kLark, "start: /a/"};
+  for (const char* fields : {R"("structured_outputs":{"grammar":"start: /a/"})",
+                             R"("guided_grammar":"start: /a/")", R"("ebnf":"start: /a/")"}) {
+    EXPECT_EQ(ConstraintOf(fields), grammar) << fields;
+  }
+  EXPECT_EQ(ConstraintOf(R"("response_format":{"type":"text"},"structured_outputs":{},)"
+                         R"("guided_regex":null)"),
+            std::nullopt);
+}
+
+// ---- Tools ----
+
+constexpr char kTools[] =
+    R"("tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},)"
+    R"({"type":"function","function":{"name":"g","strict":true}}])";
+
+StatusOr<ChatRequest> WithTools(const std::string& fields) {
+  return Chat(std::string(kTools) + fields);
+}
+
+TEST(Tools, AreReadWithTheChoice) {
+  const auto request = WithTools(R"(,"parallel_tool_calls":false)");
+  ASSERT_TRUE(request.ok()) << request.status();
+  const ToolOptions& tools = request->tools;
+  ASSERT_EQ(tools.tools.size(), 2u);
+  EXPECT_EQ(tools.tools[0].name, "f");
+  EXPECT_FALSE(tools.tools[0].strict);
+  EXPECT_TRUE(tools.tools[1].strict);
+  EXPECT_EQ(Dump(tools.tools[1].parameters),
+            R"({"type":"object","properties":{},"additionalProperties":false})");
+  EXPECT_EQ(tools.choice, ToolChoice::kAuto);
+  EXPECT_FALSE(tools.parallel);
+  EXPECT_EQ(request->prompt.tools.size(), 2u);
+
+  EXPECT_EQ(WithTools(R"(,"tool_choice":"required")")->tools.choice, ToolChoice::kRequired);
+  const auto named = WithTools(R"(,"tool_choice":{"type":"function","function":{"name":"g"}})");
+  EXPECT_EQ(named->tools.choice, ToolChoice::kNamed);
+  EXPECT_EQ(named->tools.named, "g");
+}
+
+TEST(Tools, ThatMustNotBeCalledAreNotShown) {
+  const auto none = WithTools(R"(,"tool_choice":"none")");
+  EXPECT_EQ(none->tools.choice, ToolChoice::kNone);
+  EXPECT_TRUE(none->prompt.tools.is_null());
+  EXPECT_EQ(Chat(R"("tools":[],"tool_choice":"auto")")->tools.choice, ToolChoice::kNone);
+}
+
+TEST(Tools, ThatAreWrongNameTheField) {
+  const auto param = [](const std::string& fields) { return Param(Chat(fields).status()); };
+  EXPECT_EQ(param(R"("tools":{})"), "tools");
+  EXPECT_EQ(param(R"("tools":[1])"), "tools[0]");
+  EXPECT_EQ(param(R"("tools":[{"type":"retrieval"}])"), "tools[0].type");
+  EXPECT_EQ(param(R"("tools":[{"type":"function"}])"), "tools[0].function");
+  EXPECT_EQ(param(R"("tools":[{"type":"function","function":{}}])"), "tools[0].function.name");
+  EXPECT_EQ(param(R"("tools":[{"type":"function","function":{"name":"f","parameters":3}}])"),
+            "tools[0].function.parameters");
+  EXPECT_EQ(param(R"("tools":[{"type":"function","function":{"name":"f",)"
+                  R"("parameters":{"type":"string"}}}])"),
+            "tools[0].function.parameters.type");
+  EXPECT_EQ(param(R"("tools":[{"type":"function","function":{"name":"f"}},)"
+                  R"({"type":"function","function":{"name":"f"}}])"),
+            "tools[1].function.name");
+  EXPECT_EQ(param(R"("tool_choice":"required")"), "tool_choice");
+  EXPECT_EQ(param(R"("tool_choice":{"type":"function","function":{"name":"f"}})"), "tool_choice");
+  const auto choice = [](const std::string& value) {
+    return Param(WithTools(",\"tool_choice\":" + value).status());
+  };
+  EXPECT_EQ(choice("\"always\""), "tool_choice");
+  EXPECT_EQ(choice("3"), "tool_choice");
+  EXPECT_EQ(choice(R"({"type":"allowed_tools"})"), "tool_choice");
+  EXPECT_EQ(choice(R"({"type":"function","function":{"name":"x"}})"), "tool_choice.function.name");
+  EXPECT_EQ(choice(R"({"type":"function","function":{"name":3}})"), "tool_choice.function.name");
+  EXPECT_EQ(Param(WithTools(R"(,"parallel_tool_calls":1)").status()), "parallel_tool_calls");
+}
+
+TEST(Tools, ThatMustBeCalledLeaveNoOtherConstraint) {
+  EXPECT_EQ(Param(WithTools(R"(,"tool_choice":"required","regex":"a")").status()), "regex");
+  const auto request =
+      WithTools(R"(,"tool_choice":"required","response_format":{"type":"json_object"})");
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->options.constraint, std::nullopt);
 }
 
 struct BadMessages {
@@ -163,13 +318,25 @@ INSTANTIATE_TEST_SUITE_P(
             R"([{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{}}]}])",
             "messages[0].content[1].type"},
         BadMessages{R"([{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}])",
-                    "messages[0].content[0].type"}));
+                    "messages[0].content[0].type"},
+        BadMessages{R"([{"role":"assistant","tool_calls":3}])", "messages[0].tool_calls"},
+        BadMessages{R"([{"role":"assistant","tool_calls":[3]}])", "messages[0].tool_calls[0]"},
+        BadMessages{R"([{"role":"assistant","tool_calls":[{"id":"x"}]}])",
+                    "messages[0].tool_calls[0].function"},
+        BadMessages{R"([{"role":"assistant","tool_calls":[{"function":{}}]}])",
+                    "messages[0].tool_calls[0].function.name"},
+        BadMessages{
+            R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":3}}]}])",
+            "messages[0].tool_calls[0].function.arguments"},
+        BadMessages{R"([{"role":"assistant","content":"x","reasoning_content":[]}])",
+                    "messages[0].reasoning_content"},
+        BadMessages{R"([{"role":"tool","tool_call_id":"x"}])", "messages[0].content"}));
 
 TEST(ChatMessages, AreNormalised) {
   const auto json = ParseJsonObject(R"({"messages":[
       {"role":"developer","content":"d"},
       {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"n"},
-      {"role":"assistant","content":null}]})");
+      {"role":"assistant","content":null,"tool_calls":[],"reasoning_content":null}]})");
   const auto request = ParseChatRequest(*json);
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(Dump(request->prompt.messages),

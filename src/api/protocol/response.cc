@@ -44,8 +44,7 @@ class ChatWriter final : public AnswerWriter {
     for (const AnswerPart& part : choices) {
       Json choice;
       choice["index"] = part.index;
-      choice["message"] = {
-          {"role", "assistant"}, {"content", part.delta->text}, {"refusal", nullptr}};
+      choice["message"] = Message(*part.delta);
       choice["logprobs"] = head_.logprobs ? Logprobs(*part.delta) : Json(nullptr);
       choice["finish_reason"] = FinishReasonJson(*part.delta);
       choice["stop_reason"] = StopReason(*part.delta);
@@ -73,8 +72,7 @@ class ChatWriter final : public AnswerWriter {
     Json body = Head(ChunkObject());
     Json choice;
     choice["index"] = part.index;
-    choice["delta"] = Json::object();
-    if (!part.delta->text.empty()) choice["delta"]["content"] = part.delta->text;
+    choice["delta"] = DeltaJson(*part.delta);
     choice["logprobs"] = head_.logprobs ? Logprobs(*part.delta) : Json(nullptr);
     choice["finish_reason"] = FinishReasonJson(*part.delta);
     if (!part.delta->finish_reason.empty()) choice["stop_reason"] = StopReason(*part.delta);
@@ -85,6 +83,40 @@ class ChatWriter final : public AnswerWriter {
 
  private:
   const char* ChunkObject() const override { return "chat.completion.chunk"; }
+
+  // An answer that is reasoning or calls alone has no content, not an empty one.
+  static Json Message(const ChoiceDelta& whole) {
+    Json message = {{"role", "assistant"}, {"content", whole.text}, {"refusal", nullptr}};
+    if (whole.text.empty() && !(whole.reasoning.empty() && whole.tool_calls.empty())) {
+      message["content"] = nullptr;
+    }
+    if (!whole.reasoning.empty()) message["reasoning_content"] = whole.reasoning;
+    if (!whole.tool_calls.empty()) message["tool_calls"] = Json::array();
+    for (const ToolCallPiece& call : whole.tool_calls) {
+      message["tool_calls"].push_back(
+          {{"id", call.id},
+           {"type", "function"},
+           {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    }
+    return message;
+  }
+
+  static Json DeltaJson(const ChoiceDelta& delta) {
+    Json out = Json::object();
+    if (!delta.reasoning.empty()) out["reasoning_content"] = delta.reasoning;
+    if (!delta.text.empty()) out["content"] = delta.text;
+    for (const ToolCallPiece& call : delta.tool_calls) {
+      Json piece = {{"index", call.index}};
+      if (!call.name.empty()) {
+        piece["id"] = call.id;
+        piece["type"] = "function";
+        piece["function"]["name"] = call.name;
+      }
+      piece["function"]["arguments"] = call.arguments;
+      out["tool_calls"].push_back(std::move(piece));
+    }
+    return out;
+  }
 
   Json Entry(TokenId id, float logprob) const {
     const std::string text = TokenText(head_.tokenizer, id);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "api/generate/generation.h"
+#include "api/generate/output_constraint.h"
 #include "api/protocol/error.h"
 #include "api/protocol/request.h"
 #include "api/protocol/response.h"
@@ -24,6 +25,38 @@ std::string NewId(std::string_view prefix) {
   return fmt::format("{}-{:016x}{:016x}", prefix, RandomBits(), RandomBits());
 }
 
+// Letters and digits alone: what every template lets pass as an id.
+std::string RandomLetters(size_t length) {
+  constexpr std::string_view kLetters =
+      "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  std::string out;
+  while (out.size() < length) {
+    uint64_t bits = RandomBits();
+    for (int i = 0; i < 10 && out.size() < length; ++i) {
+      out += kLetters[bits % kLetters.size()];
+      bits /= kLetters.size();
+    }
+  }
+  return out;
+}
+
+// Mistral's templates take ids of nine letters only.
+std::string NewCallId(text::ToolFormat format) {
+  const bool mistral =
+      format == text::ToolFormat::kMistral || format == text::ToolFormat::kMistralArgs;
+  return mistral ? RandomLetters(9) : "call_" + RandomLetters(24);
+}
+
+Status ReadBadWords(const Service& service, GenerationOptions* options) {
+  if (options->bad_words.empty()) return absl::OkStatus();
+  if (service.text.tokenizer == nullptr) {
+    return FieldError("bad_words", "this model is served without a tokenizer");
+  }
+  KVASIR_ASSIGN_OR_RETURN(options->sampling.bad_words,
+                          EncodeBadWords(*service.text.tokenizer, options->bad_words));
+  return absl::OkStatus();
+}
+
 // Checks that need the server's configuration, and the draw of a seed that every replay repeats.
 Status Complete(const Service& service, GenerationOptions* options) {
   KVASIR_RETURN_IF_ERROR(CheckModel(service, options->model));
@@ -34,7 +67,7 @@ Status Complete(const Service& service, GenerationOptions* options) {
     options->return_token_ids = true;  // the only answer there is
   }
   if (!options->has_seed) options->sampling.seed = RandomBits();
-  return absl::OkStatus();
+  return ReadBadWords(service, options);
 }
 
 struct PromptIds {
@@ -71,14 +104,37 @@ AnswerHead MakeHead(const Service& service, const std::string& id,
           .tokenizer = service.text.tokenizer};
 }
 
+// How this answer is to be read: without tools that may be called, nothing in it is a call.
+StatusOr<text::OutputFormat> AnswerFormat(const Service& service, const ChatRequest& request) {
+  text::OutputFormat format = service.text.format;
+  if (request.tools.choice == ToolChoice::kNone) {
+    format.tools = text::ToolFormat::kNone;
+  } else if (format.tools == text::ToolFormat::kNone) {
+    return FieldError("tools",
+                      "this model's chat template has no known form of tool calls; the server's "
+                      "--tool-call-parser can name one");
+  }
+  return format;
+}
+
 StatusOr<GenerationJob> PrepareChat(const Service& service, const HttpRequest& http) {
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(ChatRequest request, ParseChatRequest(json));
   KVASIR_RETURN_IF_ERROR(Complete(service, &request.options));
+  KVASIR_ASSIGN_OR_RETURN(const text::OutputFormat format, AnswerFormat(service, request));
   const std::string id = NewId("chatcmpl");
-  KVASIR_ASSIGN_OR_RETURN(std::vector<TokenId> ids, EncodeChat(service.text, request.prompt));
+  KVASIR_ASSIGN_OR_RETURN(EncodedChat chat, EncodeChat(service.text, request.prompt));
+  const OutputRules rules{format, chat.reasoning, std::move(request.tools),
+                          std::move(request.options.constraint)};
+  request.options.constraint = OutputConstraint(rules, [&](std::string_view text) {
+    return text::ControlToken(*service.text.tokenizer, text);
+  });
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job, MakeJob(service, http, id, std::move(request.options),
-                                                     {{std::move(ids), "messages"}}, 0));
+                                                     {{std::move(chat.ids), "messages"}}, 0));
+  job.continues_prompt = request.prompt.continue_final_message;
+  job.format = format;
+  job.reasoning = chat.reasoning;
+  job.new_call_id = [tools = format.tools] { return NewCallId(tools); };
   job.writer = ChatAnswer(MakeHead(service, id, job.options));
   return job;
 }

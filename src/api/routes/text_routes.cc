@@ -16,7 +16,9 @@ StatusOr<Json> Tokenize(const Service& service, const std::string& body) {
   if (const auto* text = std::get_if<std::string>(&request.prompt)) {
     ids = EncodePrompt(service.text, *text, request.add_special_tokens, "prompt");
   } else {
-    ids = EncodeChat(service.text, std::get<ChatPrompt>(request.prompt));
+    KVASIR_ASSIGN_OR_RETURN(EncodedChat chat,
+                            EncodeChat(service.text, std::get<ChatPrompt>(request.prompt)));
+    ids = std::move(chat.ids);
   }
   KVASIR_RETURN_IF_ERROR(ids.status());
   Json out;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "text/chat_template.h"
@@ -51,7 +52,7 @@ class ToyTokenizer final : public text::Tokenizer {
   }
 
   const std::vector<TokenId>& PromptPrefix() const override { return prefix; }
-  int32_t vocab_size() const override { return 259; }
+  int32_t vocab_size() const override { return kEnd + static_cast<int32_t>(specials_.size()); }
   bool IsSpecial(TokenId id) const override { return id >= kEnd && id < vocab_size(); }
   TokenId TokenToId(std::string_view token) const override { return SpecialAt(token); }
   std::string TokenBytes(TokenId id) const override {
@@ -60,6 +61,9 @@ class ToyTokenizer final : public text::Tokenizer {
   }
   bool DropsFirstSpace() const override { return false; }
   const std::vector<std::string>& SpecialTexts() const override { return specials_; }
+
+  // Adds a control token, which gets the next id.
+  void AddSpecial(std::string text) { specials_.push_back(std::move(text)); }
 
   std::vector<TokenId> prefix;
 
@@ -71,17 +75,20 @@ class ToyTokenizer final : public text::Tokenizer {
     return -1;
   }
 
-  const std::vector<std::string> specials_ = {"<|end|>", "<|im_start|>", "<|im_end|>"};
+  std::vector<std::string> specials_ = {"<|end|>", "<|im_start|>", "<|im_end|>"};
 };
 
 class ToyChatTemplate final : public text::ChatTemplate {
  public:
   StatusOr<text::RenderedChat> Render(const text::ChatInput& input) const override {
     text::RenderedChat out;
+    if (!input.tools.is_null()) out.pieces.push_back({"tools: " + input.tools.dump() + "\n"});
     for (const auto& message : input.messages) {
       if (message["content"] == "raise") return absl::InvalidArgumentError("the template refuses");
       out.pieces.push_back({"<|im_start|>" + message["role"].get<std::string>() + "\n"});
-      out.pieces.push_back({message["content"].get<std::string>(), true});
+      const auto& content = message["content"];
+      out.pieces.push_back(
+          {content.is_string() ? content.get<std::string>() : message.dump(), true});
       out.pieces.push_back({"<|im_end|>\n"});
     }
     if (input.add_generation_prompt) out.pieces.push_back({"<|im_start|>assistant\n"});
