@@ -413,6 +413,8 @@ TEST_F(ApiServerTest, ServesIdsWithoutATokenizer) {
   EXPECT_EQ(Chat().status, 400);
   EXPECT_EQ(Complete().status, 400);
   EXPECT_EQ(Post("/v1/completions", R"({"prompt":[65],"stop":"x"})").status, 400);
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":[65],"regex":"x"})").status, 400);
+  EXPECT_EQ(Post("/v1/completions", R"({"prompt":[65],"bad_words":["x"]})").status, 400);
   EXPECT_EQ(Post("/tokenize", R"({"prompt":"x"})").status, 400);
   EXPECT_EQ(Post("/detokenize", R"({"tokens":[1]})").status, 400);
   const json body = Post("/v1/completions", R"({"prompt":[65],"logprobs":1})").json();

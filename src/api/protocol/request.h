@@ -26,7 +26,7 @@ struct GenerationOptions {
   std::vector<std::string> stop;
   std::vector<std::string> bad_words;  // token ids are for the tokenizer to find
   std::optional<Constraint> constraint;
-  std::string constraint_field;  // where the client wrote it
+  std::string constraint_field;  // where the client wrote it, or what it was made of
   // truncate_prompt_tokens: the prompt's last tokens that are kept; -1: all that leave room for the
   // answer.
   std::optional<int32_t> truncate_prompt;

@@ -64,6 +64,9 @@ Status Complete(const Service& service, GenerationOptions* options) {
     if (!options->stop.empty()) {
       return FieldError("stop", "this model is served without a tokenizer; use stop_token_ids");
     }
+    if (options->constraint) {
+      return FieldError(options->constraint_field, "this model is served without a tokenizer");
+    }
     options->return_token_ids = true;  // the only answer there is
   }
   if (!options->has_seed) options->sampling.seed = RandomBits();
@@ -129,6 +132,7 @@ StatusOr<GenerationJob> PrepareChat(const Service& service, const HttpRequest& h
   request.options.constraint = OutputConstraint(rules, [&](std::string_view text) {
     return text::ControlToken(*service.text.tokenizer, text);
   });
+  if (!rules.content) request.options.constraint_field = "tools";
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job, MakeJob(service, http, id, std::move(request.options),
                                                      {{std::move(chat.ids), "messages"}}, 0));
   job.continues_prompt = request.prompt.continue_final_message;
