@@ -11,15 +11,19 @@
 namespace kvasir::api {
 namespace {
 
+constexpr int kConstraintThreads = 4;
+
 class Server final : public ApiServer {
  public:
   Server(EngineClient& engine, ServedText text, const ApiOptions& options)
       : metrics_(engine),
         text_pool_(options.text_threads, options.max_waiting_texts),
+        constraint_pool_(kConstraintThreads, options.max_waiting_texts),
         service_{.engine = engine,
                  .text = text,
                  .metrics = metrics_,
                  .text_pool = text_pool_,
+                 .constraint_pool = constraint_pool_,
                  .request_timeout = options.request_timeout,
                  .version = options.version},
         router_({.api_keys = options.api_keys, .allowed_origins = options.allowed_origins}) {
@@ -31,6 +35,7 @@ class Server final : public ApiServer {
   ~Server() override {
     http_.reset();
     text_pool_.Stop();  // before the service that its work refers to
+    constraint_pool_.Stop();
   }
 
   Status Listen(HttpServerOptions options, Duration request_timeout) {
@@ -63,6 +68,7 @@ class Server final : public ApiServer {
 
   Metrics metrics_;
   TextPool text_pool_;
+  TextPool constraint_pool_;
   Service service_;
   Router router_;
   std::unique_ptr<HttpServer> http_;

@@ -109,11 +109,11 @@ StatusOr<int> Serve(const ServeConfig& config) {
       const std::unique_ptr<engine::LocalEngine> engine,
       engine::LocalEngine::Create(std::move(model.runner), model.info, MakeEngineOptions(config),
                                   clock, model.grammars.get()));
-  KVASIR_ASSIGN_OR_RETURN(
-      const std::unique_ptr<api::ApiServer> server,
-      api::ApiServer::Start(*engine,
-                            {model.tokenizer.get(), model.chat_template.get(), model.output_format},
-                            MakeApiOptions(config)));
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<api::ApiServer> server,
+                          api::ApiServer::Start(*engine,
+                                                {model.tokenizer.get(), model.chat_template.get(),
+                                                 model.output_format, model.grammars.get()},
+                                                MakeApiOptions(config)));
   const std::string url = fmt::format("http://{}:{}", UrlHost(config.host), server->port());
   spdlog::info("serving {} on {}", engine->Model().name, url);
   fmt::print("Kvasir serves {} on {}\n", engine->Model().name, url);

@@ -129,6 +129,7 @@ StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler&
   sample::Position position{.choice = sequence.choice(),
                             .index = sequence.outputs(),
                             .counts = sequence.counts(),
+                            .output = sequence.tokens().last(sequence.outputs()),
                             .eos_ids = model_.eos_ids};
   if (draw.guides) {
     KVASIR_RETURN_IF_ERROR(draw.guides->guides.status());

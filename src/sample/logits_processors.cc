@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "grammar/matcher.h"
 
@@ -41,6 +43,20 @@ void Mask(absl::Span<const TokenId> ids, absl::Span<float> logits) {
   }
 }
 
+void KeepOnly(absl::Span<const TokenId> ids, absl::Span<float> logits) {
+  std::vector<std::pair<TokenId, float>> kept;
+  for (const TokenId id : ids) kept.emplace_back(id, logits[id]);
+  std::fill(logits.begin(), logits.end(), -std::numeric_limits<float>::infinity());
+  for (const auto& [id, logit] : kept) logits[id] = logit;
+}
+
+// Whether the output ends with all of `word` but its last token.
+bool WouldComplete(absl::Span<const TokenId> word, absl::Span<const TokenId> output) {
+  if (word.empty() || word.size() - 1 > output.size()) return false;
+  const absl::Span<const TokenId> begin = word.first(word.size() - 1);
+  return std::equal(begin.begin(), begin.end(), output.end() - begin.size());
+}
+
 void Penalize(const SamplingParams& params, const TokenCounts& counts, absl::Span<float> logits) {
   for (const auto& [id, count] : counts.counts()) {
     float& logit = logits[id];
@@ -59,12 +75,17 @@ bool UsesPenalties(const SamplingParams& params) {
 }
 
 bool LeavesLogits(const SamplingParams& params, const Position& position) {
-  return params.logit_bias.empty() && position.allowed.empty() && !MasksEnd(params, position) &&
+  return params.allowed_token_ids.empty() && params.bad_words.empty() &&
+         params.logit_bias.empty() && position.allowed.empty() && !MasksEnd(params, position) &&
          !UsesPenalties(params);
 }
 
 void ProcessLogits(const SamplingParams& params, const Position& position,
                    absl::Span<float> logits) {
+  if (!params.allowed_token_ids.empty()) KeepOnly(params.allowed_token_ids, logits);
+  for (const std::vector<TokenId>& word : params.bad_words) {
+    if (WouldComplete(word, position.output)) Mask({word.back()}, logits);
+  }
   if (MasksEnd(params, position)) {
     Mask(position.eos_ids, logits);
     Mask(params.stop_token_ids, logits);

@@ -1,5 +1,6 @@
 // What changes the raw logits before a token is chosen. The order and the meaning are vLLM's:
-// the mask of min_tokens, logit_bias, the penalties, then a constraint's mask. Where a constraint
+// allowed_token_ids, bad_words, the mask of min_tokens, logit_bias, the penalties; then a
+// constraint's mask. Where a constraint
 // leaves end tokens alone, min_tokens gives way.
 #pragma once
 
@@ -17,6 +18,7 @@ struct Position {
   int32_t choice = 0;
   int32_t index = 0;                    // output tokens before this one
   const TokenCounts* counts = nullptr;  // needed when UsesPenalties(params)
+  absl::Span<const TokenId> output;     // the output tokens before this one, `index` of them
   absl::Span<const TokenId> eos_ids;    // the model's end tokens
   absl::Span<const uint32_t> allowed;   // a constraint's mask (grammar/matcher.h); empty: all
 };

@@ -62,7 +62,8 @@ StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const Sampling
   const std::optional<Best> best = FindBest(logits);
   if (!best)
     return absl::InternalError(
-        "biases, penalties, min_tokens and the constraint leave no token to choose");
+        "allowed tokens, biases, penalties, min_tokens and the constraint leave no token to "
+        "choose");
   if (params.temperature < kGreedyBelow) return best->id;
   const uint64_t noise = Noise(params.seed, position.choice, position.index);
   const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};

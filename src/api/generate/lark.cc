@@ -1,8 +1,6 @@
 #include "api/generate/lark.h"
 
-#include <fmt/format.h>
-
-#include <nlohmann/json.hpp>
+#include "grammar/spellings.h"
 
 namespace kvasir::api {
 
@@ -27,6 +25,6 @@ std::string LarkRegex(std::string_view regex) {
   return out + "/";
 }
 
-std::string LarkSchema(std::string_view schema) { return fmt::format("%json {}", schema); }
+std::string LarkSchema(const Json& schema) { return *grammar::SchemaInLark(Dump(schema)); }
 
 }  // namespace kvasir::api

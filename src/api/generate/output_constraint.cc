@@ -114,8 +114,7 @@ std::string Literal(std::string_view text) { return text.empty() ? "" : LarkStri
 
 std::string GrammarWriter::AddCall(const Tool& tool, size_t index) {
   const bool any_arguments = !must_call() && !tool.strict;
-  const std::string schema =
-      LarkSchema(any_arguments ? R"({"type":"object"})" : Dump(tool.parameters));
+  const std::string schema = LarkSchema(any_arguments ? Json{{"type", "object"}} : tool.parameters);
   const std::string name = fmt::format("call_{}", index);
   if (!syntax_.quotes_name) {
     AddRule(name, Sequence({LarkString(tool.name), args_marker_, schema}));
@@ -157,7 +156,7 @@ std::string GrammarWriter::Calls(bool with_marker) const {
 std::string GrammarWriter::Answer() {
   switch (rules_.content->kind) {
     case Constraint::Kind::kJsonSchema:
-      return LarkSchema(rules_.content->text);
+      return LarkSchema(*ParseJsonObject(rules_.content->text));
     case Constraint::Kind::kRegex:
       return LarkRegex(rules_.content->text);
     case Constraint::Kind::kLark:

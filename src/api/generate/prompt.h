@@ -9,6 +9,7 @@
 #include "api/protocol/request.h"
 #include "core/engine_client.h"
 #include "core/request.h"
+#include "grammar/compiler.h"
 #include "text/chat_template.h"
 #include "text/output_format.h"
 #include "text/tokenizer.h"
@@ -20,7 +21,8 @@ namespace kvasir::api {
 struct ServedText {
   const text::Tokenizer* tokenizer = nullptr;
   const text::ChatTemplate* chat_template = nullptr;
-  text::OutputFormat format = {};  // of chat answers
+  text::OutputFormat format = {};         // of chat answers
+  grammar::Compiler* grammars = nullptr;  // thread-safe, and so not immutable
 };
 
 struct EncodedChat {

@@ -4,15 +4,17 @@
 
 #include <utility>
 
-#include "api/generate/constraint.h"
 #include "api/protocol/error.h"
+#include "grammar/spellings.h"
 
 namespace kvasir::api {
 namespace {
 
-using Kind = ConstraintSpelling::Kind;
-
 constexpr size_t kMaxChoices = 4096;
+
+Constraint SchemaConstraint(const Json& schema) {
+  return {Constraint::Kind::kJsonSchema, Dump(schema)};
+}
 
 // Puts constraints that are found into the options, at most one of them.
 class Collector {
@@ -20,13 +22,12 @@ class Collector {
   Collector(FieldReader& reader, GenerationOptions* options) : body_(reader), options_(options) {}
 
   // `field` is the full path of where the constraint was found.
-  void Found(const std::string& field, const ConstraintSpelling& spelling) {
+  void Found(const std::string& field, StatusOr<Constraint> constraint) {
     if (!body_.status().ok()) return;
     if (options_->constraint) {
       return Fail(field, fmt::format("contradicts {}: an answer takes one constraint",
                                      options_->constraint_field));
     }
-    StatusOr<Constraint> constraint = ToConstraint(spelling);
     if (!constraint.ok()) return Fail(field, constraint.status().message());
     options_->constraint = *std::move(constraint);
     options_->constraint_field = field;
@@ -38,11 +39,15 @@ class Collector {
 
   // The readers below take the fields of `object`, where there are any.
   void Schema(const FieldReader& object, const char* name);
-  void Text(const FieldReader& object, const char* name, Kind kind);
+  void Regex(const FieldReader& object, const char* name);
+  void Grammar(const FieldReader& object, const char* name);
   void Choice(const FieldReader& object, const char* name);
   void JsonObject(const FieldReader& object, const char* name);
 
  private:
+  // Null when there is none, or it is none to go on with.
+  const std::string* Text(const FieldReader& object, const char* name);
+
   FieldReader& body_;
   GenerationOptions* options_;
 };
@@ -52,21 +57,34 @@ void Collector::Schema(const FieldReader& object, const char* name) {
   const Json* value = object.Get(name);
   if (value == nullptr) return;
   const std::string path = object.Path(name);
-  if (value->is_object()) return Found(path, {.kind = Kind::kJsonSchema, .text = Dump(*value)});
+  if (value->is_object()) return Found(path, SchemaConstraint(*value));
   if (!value->is_string()) return Fail(path, "must be a JSON schema: an object");
   const std::string& text = value->get_ref<const std::string&>();
   const StatusOr<Json> schema = ParseJsonObject(text);
   if (!schema.ok()) return Fail(path, "must be a JSON schema: an object or the text of one");
-  Found(path, {.kind = Kind::kJsonSchema, .text = Dump(*schema)});
+  Found(path, SchemaConstraint(*schema));
 }
 
-void Collector::Text(const FieldReader& object, const char* name, Kind kind) {
+const std::string* Collector::Text(const FieldReader& object, const char* name) {
   const Json* value = object.Get(name);
-  if (value == nullptr) return;
-  if (!value->is_string() || value->empty() || value->get_ref<const std::string&>().empty()) {
-    return Fail(object.Path(name), "must be a string that is not empty");
+  if (value == nullptr) return nullptr;
+  if (value->is_string() && !value->get_ref<const std::string&>().empty()) {
+    return &value->get_ref<const std::string&>();
   }
-  Found(object.Path(name), {.kind = kind, .text = value->get<std::string>()});
+  Fail(object.Path(name), "must be a string that is not empty");
+  return nullptr;
+}
+
+void Collector::Regex(const FieldReader& object, const char* name) {
+  if (const std::string* text = Text(object, name)) {
+    Found(object.Path(name), Constraint{Constraint::Kind::kRegex, *text});
+  }
+}
+
+void Collector::Grammar(const FieldReader& object, const char* name) {
+  if (const std::string* text = Text(object, name)) {
+    Found(object.Path(name), grammar::FromGrammar(*text));
+  }
 }
 
 void Collector::Choice(const FieldReader& object, const char* name) {
@@ -77,19 +95,19 @@ void Collector::Choice(const FieldReader& object, const char* name) {
   if (value->size() > kMaxChoices) {
     return Fail(path, fmt::format("holds more than {} choices", kMaxChoices));
   }
-  ConstraintSpelling spelling{.kind = Kind::kChoice};
+  std::vector<std::string> choices;
   for (size_t i = 0; i < value->size(); ++i) {
     if (!(*value)[i].is_string()) return Fail(fmt::format("{}[{}]", path, i), "must be a string");
-    spelling.choices.push_back((*value)[i].get<std::string>());
+    choices.push_back((*value)[i].get<std::string>());
   }
-  Found(path, spelling);
+  Found(path, grammar::OneOf(choices));
 }
 
 void Collector::JsonObject(const FieldReader& object, const char* name) {
   const Json* value = object.Get(name);
   if (value == nullptr) return;
   if (!value->is_boolean()) return Fail(object.Path(name), "must be a boolean");
-  if (value->get<bool>()) Found(object.Path(name), {.kind = Kind::kJsonObject});
+  if (value->get<bool>()) Found(object.Path(name), grammar::AnyJsonObject());
 }
 
 // {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}
@@ -105,7 +123,7 @@ void ReadNamedSchema(const FieldReader& format, Collector& collector) {
     return collector.Fail(reader.Path("name"), "must be a string");
   }
   if (reader.Get("schema") == nullptr) {
-    return collector.Found(path, {.kind = Kind::kJsonObject});
+    return collector.Found(path, grammar::AnyJsonObject());
   }
   collector.Schema(reader, "schema");
 }
@@ -119,7 +137,7 @@ void ReadResponseFormat(const FieldReader& body, Collector& collector) {
   if (type != nullptr && *type == "text") return;
   if (type != nullptr && *type == "json_schema") return ReadNamedSchema(reader, collector);
   if (type != nullptr && *type == "json_object") {
-    return collector.Found("response_format", {.kind = Kind::kJsonObject});
+    return collector.Found("response_format", grammar::AnyJsonObject());
   }
   collector.Fail("response_format.type", "must be text, json_object or json_schema");
 }
@@ -130,9 +148,9 @@ void ReadStructuredOutputs(const FieldReader& body, Collector& collector) {
   if (!value->is_object()) return collector.Fail("structured_outputs", "must be an object");
   const FieldReader reader(*value, "structured_outputs");
   collector.Schema(reader, "json");
-  collector.Text(reader, "regex", Kind::kRegex);
+  collector.Regex(reader, "regex");
   collector.Choice(reader, "choice");
-  collector.Text(reader, "grammar", Kind::kGrammar);
+  collector.Grammar(reader, "grammar");
   collector.JsonObject(reader, "json_object");
   if (reader.Get("structural_tag") != nullptr) {
     collector.Fail("structured_outputs.structural_tag", "is not supported by this server");
@@ -146,13 +164,13 @@ void ReadConstraint(FieldReader& reader, GenerationOptions* options) {
   ReadResponseFormat(reader, collector);
   ReadStructuredOutputs(reader, collector);
   collector.Schema(reader, "guided_json");
-  collector.Text(reader, "guided_regex", Kind::kRegex);
+  collector.Regex(reader, "guided_regex");
   collector.Choice(reader, "guided_choice");
-  collector.Text(reader, "guided_grammar", Kind::kGrammar);
+  collector.Grammar(reader, "guided_grammar");
   collector.JsonObject(reader, "guided_json_object");
   collector.Schema(reader, "json_schema");
-  collector.Text(reader, "regex", Kind::kRegex);
-  collector.Text(reader, "ebnf", Kind::kGrammar);
+  collector.Regex(reader, "regex");
+  collector.Grammar(reader, "ebnf");
 }
 
 }  // namespace kvasir::api

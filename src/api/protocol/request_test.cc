@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "api/protocol/error.h"
+#include "grammar/spellings.h"
 
 namespace kvasir::api {
 namespace {
@@ -193,7 +194,7 @@ TEST(Constraints, AreReadInEverySpelling) {
        {R"("structured_outputs":{"regex":"a+"})", R"("guided_regex":"a+")", R"("regex":"a+")"}) {
     EXPECT_EQ(ConstraintOf(fields), regex) << fields;
   }
-  const Constraint choice{Kind::kLark, R"(start: "a" | "b")"};
+  const Constraint choice = *grammar::OneOf({"a", "b"});
   for (const char* fields :
        {R"("structured_outputs":{"choice":["a","b"]})", R"("guided_choice":["a","b"])"}) {
     EXPECT_EQ(ConstraintOf(fields), choice) << fields;

@@ -163,6 +163,34 @@ StatusOr<GenerationJob> PrepareCompletion(const Service& service, const HttpRequ
   return job;
 }
 
+// The engine compiles a constraint too, and finds it compiled. Here a client learns at once and by
+// the name of its field what is wrong, and no thread that serves connections waits.
+Status CompileConstraint(const Service& service, const GenerationJob& job) {
+  const std::optional<Constraint>& constraint = job.requests.front()->constraint;
+  const Status compiled = service.text.grammars->Compile(*constraint).status();
+  if (!absl::IsInvalidArgument(compiled)) return compiled;
+  return FieldError(job.options.constraint_field, std::string(compiled.message()));
+}
+
+void CompileThenStart(Service& service, const std::shared_ptr<Exchange>& exchange,
+                      const std::shared_ptr<GenerationJob>& job) {
+  const auto start = [&service, exchange, job] {
+    StartGeneration(service.engine, service.metrics, exchange, std::move(*job));
+  };
+  // Without a compiler it is for the engine to refuse.
+  if (!job->requests.front()->constraint || service.text.grammars == nullptr) return start();
+  const bool taken = service.constraint_pool.Submit([&service, exchange, job, start] {
+    const Status compiled = CompileConstraint(service, *job);
+    exchange->Post([exchange, compiled, start] {
+      compiled.ok() ? start() : exchange->Respond(ErrorResponse(compiled));
+    });
+  });
+  if (!taken) {
+    exchange->Respond(ErrorResponse(
+        absl::ResourceExhaustedError("too many constraints are waiting to be compiled")));
+  }
+}
+
 using PrepareFunction = StatusOr<GenerationJob> (*)(const Service&, const HttpRequest&);
 
 Handler GenerationHandler(Service& service, PrepareFunction prepare) {
@@ -170,9 +198,7 @@ Handler GenerationHandler(Service& service, PrepareFunction prepare) {
     PrepareThen(service, exchange, [&service, exchange, prepare]() -> StatusOr<Continuation> {
       KVASIR_ASSIGN_OR_RETURN(GenerationJob prepared, prepare(service, exchange->request()));
       auto job = std::make_shared<GenerationJob>(std::move(prepared));
-      return [&service, exchange, job] {
-        StartGeneration(service.engine, service.metrics, exchange, std::move(*job));
-      };
+      return [&service, exchange, job] { CompileThenStart(service, exchange, job); };
     });
   };
 }

@@ -23,6 +23,7 @@ struct Service {
   const ServedText text;
   Metrics& metrics;
   TextPool& text_pool;
+  TextPool& constraint_pool;  // its work waits for compilations
   const Duration request_timeout;
   const std::string version;
   const int64_t created = std::time(nullptr);  // of the model, as /v1/models tells it; Unix seconds
