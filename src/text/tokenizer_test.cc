@@ -74,6 +74,28 @@ std::vector<TokenId> SentencePieceReference(const GgufVocab& vocab, const std::s
   return ids;
 }
 
+TEST(TokenizerTest, AContinuationStandsForItsTextAlone) {
+  std::mt19937 random(4);
+  for (const char* name : {"tiny_bpe", "tiny_spm"}) {
+    const auto tokenizer = TinyTokenizer(name);
+    ASSERT_NE(tokenizer, nullptr);
+    for (int i = 0; i < 200; ++i) {
+      std::string text = RandomText(random);
+      if (i % 10 == 0) text += tokenizer->SpecialTexts().front();  // ordinary text
+      // The mark that SentencePiece writes for a space means one.
+      while (text.find("\u2581") != std::string::npos) text.erase(text.find("\u2581"), 3);
+      const auto ids = tokenizer->EncodeContinuation(text);
+      ASSERT_TRUE(ids.ok()) << ids.status();
+      std::string bytes;
+      for (const TokenId id : *ids) {
+        EXPECT_FALSE(tokenizer->IsSpecial(id));
+        bytes += tokenizer->TokenBytes(id);
+      }
+      EXPECT_EQ(bytes, text);
+    }
+  }
+}
+
 TEST(SentencePieceTest, TokenizesAsSentencePieceDoes) {
   const GgufVocab vocab = TinyVocab("tiny_spm");
   const auto tokenizer = MakeTokenizer(vocab);
