@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <list>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -113,12 +112,14 @@ class BridgedCompiler final : public Compiler {
     if (GrammarPtr cached = cache_.Find(key)) return cached;
     std::shared_ptr<Job>& entry = jobs_[key];
     const bool first = entry == nullptr;
-    if (first) entry = std::make_shared<Job>(Job{constraint, key, Now() + options_.timeout, {}});
+    if (first) entry = std::make_shared<Job>(Job{constraint, key, Now() + options_.timeout});
     const std::shared_ptr<Job> job = entry;
     if (first) Start(job);
-    const auto done = [&] { return job->result.has_value(); };
-    if (!changed_.wait_until(mutex_, job->deadline, done)) return TookTooLong(constraint);
-    return *job->result;
+    if (!changed_.wait_until(mutex_, job->deadline, [&] { return job->done; })) {
+      return TookTooLong(constraint);
+    }
+    if (job->grammar == nullptr) return Status(job->error, job->message);
+    return job->grammar;
   }
 
  private:
@@ -126,7 +127,11 @@ class BridgedCompiler final : public Compiler {
     Constraint constraint;
     std::string key;
     TimePoint deadline;
-    std::optional<StatusOr<GrammarPtr>> result;  // none while it runs
+    bool done = false;
+    GrammarPtr grammar = nullptr;
+    // Instead of a grammar. Not a Status, whose counts of references TSan does not see.
+    absl::StatusCode error = absl::StatusCode::kOk;
+    std::string message = {};
   };
 
   static TimePoint Now() { return SteadyClock().Now(); }
@@ -144,15 +149,21 @@ class BridgedCompiler final : public Compiler {
   }
 
   void Run(Job& job) {
-    StatusOr<GrammarPtr> result = CompileNow(job.constraint);
+    const StatusOr<GrammarPtr> result = CompileNow(job.constraint);
     MutexLock lock(mutex_);
     --running_;
     if (result.ok()) cache_.Add(job.key, *result);
-    Finish(job, std::move(result));
+    Finish(job, result);
   }
 
-  void Finish(Job& job, StatusOr<GrammarPtr> result) REQUIRES(mutex_) {
-    job.result = std::move(result);
+  void Finish(Job& job, const StatusOr<GrammarPtr>& result) REQUIRES(mutex_) {
+    job.done = true;
+    if (result.ok()) {
+      job.grammar = *result;
+    } else {
+      job.error = result.status().code();
+      job.message = std::string(result.status().message());
+    }
     jobs_.erase(job.key);
     changed_.notify_all();  // under the lock: the destructor may wait for this
   }
