@@ -3,7 +3,7 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-quick bench lint fmt clean
+.PHONY: help setup build serve test test-quick bench bench-serving bench-peers lint fmt clean
 
 help:
 	@echo "make build    build/release/kvasir"
@@ -11,6 +11,8 @@ help:
 	@echo "make test     install what is missing, build, and run every test"
 	@echo "make test-quick  the same without sanitizers and fuzzing"
 	@echo "make bench    run the micro-benchmarks"
+	@echo "make bench-serving  measure the cache and the scheduler over HTTP (bench/README.md)"
+	@echo "make bench-peers  measure beside llama.cpp (builds it first; ARGS='--rounds 5 ...')"
 	@echo "make lint     check layers and format"
 	@echo "make fmt      format the sources"
 
@@ -34,6 +36,15 @@ test-quick:
 bench: setup
 	@scripts/test.sh build
 	@for b in build/release/bench/*_bench; do echo "== $$b"; $$b || exit 1; done
+
+bench-serving: build
+	@scripts/fetch_default_model.sh >/dev/null
+	@.venv/bin/python bench/serving/chat_waste.py
+	@.venv/bin/python bench/serving/long_prompt_gap.py
+
+bench-peers: build
+	@bench/peers/setup.sh
+	@.venv/bin/python bench/peers/llama_cpp.py --rounds 15 $(ARGS) "$$(scripts/fetch_default_model.sh)"
 
 lint: setup
 	@scripts/test.sh checks

@@ -2,13 +2,17 @@
 """Kvasir beside llama.cpp's server: same weights, same load generator, turn by turn.
 
 Prompts are unique token ids, so nothing is cached; answers have equal lengths. Each round measures
-Kvasir and then llama.cpp with flash attention on and off; the ratio of a round is against the
-better of the two. Prints medians and the flags of both servers.
+Kvasir and llama.cpp with flash attention on and off, every other round in the opposite order; the
+ratio of a round is against the better of the two. Prints the flags of the servers, what llama.cpp
+says of its build, the medians, and the median ratio with an interval that holds the true median
+with a probability of at least 95 % (from six rounds on). The last line is all of it as JSON.
 """
 
 import argparse
 import json
+import math
 import pathlib
+import re
 import socket
 import statistics
 import subprocess
@@ -30,6 +34,27 @@ CASES = [
 PROMPTS = {"prefill 512, tok/s": 4, "decode batch 1, tok/s": 2, "16 streams, output tok/s": 16}
 
 
+def system_info(llama_server):
+    """The line in which llama.cpp names the instruction sets that it was built for."""
+    # It is written only at this verbosity, and before the model is looked for.
+    done = subprocess.run([llama_server, "-m", "none", "-lv", "4"], capture_output=True, text=True)
+    found = re.search(r"system_info: .*", done.stdout + done.stderr)
+    if found is None:
+        raise SystemExit(f"{llama_server} does not say what it was built for")
+    return found.group().strip()
+
+
+def median_interval(values):
+    """Order statistics around the median: at least 95 %, or the whole range of too few values."""
+    n = len(values)
+    below, rank = 0.5**n, 0  # the chance that at most `rank` values lie below the true median
+    while below + math.comb(n, rank + 1) * 0.5**n <= 0.025:
+        rank += 1
+        below += math.comb(n, rank) * 0.5**n
+    ordered = sorted(values)
+    return ordered[rank], ordered[n - 1 - rank]
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -39,7 +64,8 @@ def free_port():
 class Server:
     def __init__(self, name, command, port):
         self.name, self.url = name, f"http://127.0.0.1:{port}"
-        print(f"{name}: {' '.join(map(str, command))}")
+        self.command = " ".join(map(str, command))
+        print(f"{name}: {self.command}")
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -74,6 +100,27 @@ class Server:
         self.process.wait()
 
 
+def measure_round(servers, case, seed):
+    order = servers if seed % 2 == 0 else servers[::-1]
+    figures = {server.name: server.measure(case, seed) for server in order}
+    return [figures[server.name] for server in servers]
+
+
+def compare(servers, number, rounds):
+    """Measures one case in all rounds, prints and returns its figures."""
+    case = CASES[number]
+    # The first round warms up. Every round has prompts of its own.
+    rows = [measure_round(servers, case, 1000 * number + i) for i in range(rounds + 1)][1:]
+    ratios = [row[0] / max(row[1:]) for row in rows]
+    medians = [statistics.median(column) for column in zip(*rows)]
+    ratio, (low, high) = statistics.median(ratios), median_interval(ratios)
+    figures = ", ".join(f"{s.name} {m:.1f}" for s, m in zip(servers, medians))
+    print(f"{case[0]}: {figures}; ratio {ratio:.2f} [{low:.2f}, {high:.2f}] (target {case[3]})",
+          flush=True)
+    return {"medians": {s.name: m for s, m in zip(servers, medians)}, "ratio": ratio,
+            "interval": [low, high], "target": case[3], "ratios": ratios}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -84,6 +131,7 @@ def main():
     args = parser.parse_args()
     if args.llama_server is None:
         raise SystemExit("llama-server is missing: bench/peers/setup.sh builds it")
+    info = system_info(args.llama_server)
     ports = [free_port() for _ in range(3)]
     peer = [args.llama_server, "-m", args.model, "-t", str(args.threads), "-np", "16",
             "-c", str(16 * 1024), "--port"]
@@ -93,18 +141,15 @@ def main():
         Server("llama.cpp -fa on", [*peer, str(ports[1]), "-fa", "on"], ports[1]),
         Server("llama.cpp -fa off", [*peer, str(ports[2]), "-fa", "off"], ports[2]),
     ]
+    print(f"llama.cpp: {info}", flush=True)
     try:
-        for number, case in enumerate(CASES):
-            # The first round warms up. Every round has prompts of its own.
-            seeds = [1000 * number + i for i in range(args.rounds + 1)]
-            rows = [[s.measure(case, seed) for s in servers] for seed in seeds][1:]
-            medians = [statistics.median(column) for column in zip(*rows)]
-            ratio = statistics.median(r[0] / max(r[1:]) for r in rows)
-            figures = ", ".join(f"{s.name} {m:.1f}" for s, m in zip(servers, medians))
-            print(f"{case[0]}: {figures}; ratio {ratio:.2f} (target {case[3]})", flush=True)
+        cases = {case[0]: compare(servers, number, args.rounds)
+                 for number, case in enumerate(CASES)}
     finally:
         for server in servers:
             server.stop()
+    print(json.dumps({"servers": {s.name: s.command for s in servers}, "llama_cpp": info,
+                      "rounds": args.rounds, "cases": cases}))
 
 
 if __name__ == "__main__":
