@@ -192,7 +192,7 @@ def main():
     options = parser.parse_args()
     server = start_server(options, "--block-size", str(options.block_size),
                           "--kv-cache-memory", "2GiB")
-    rows, details, faults = [("figure", "value", "target")], {}, []
+    rows, details, faults = [], {}, []
     try:
         for name, kind, count in (("ids", IdChat, 1), ("messages", MessageChat, 1),
                                   ("ids, at once", IdChat, options.chats),

@@ -34,8 +34,9 @@ def random_ids(count, seed):
 
 def report(script, server, rows, details):
     """Prints rows of (figure, value, target) as a table, and all of it as one line of JSON."""
-    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
-    for name, value, target in rows:
+    table = [("figure", "value", "target"), *rows]
+    widths = [max(len(str(row[i])) for row in table) for i in range(3)]
+    for name, value, target in table:
         print(f"{name:{widths[0]}}  {value:>{widths[1]}}  {target}")
     figures = {name: {"value": value, "target": target} for name, value, target in rows}
     command = [str(word) for word in server.process.args]
