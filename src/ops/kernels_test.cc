@@ -9,39 +9,13 @@
 #include "base/float16.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/packing.h"
+#include "ops/testing/random_matrix.h"
 
 namespace kvasir::ops {
 namespace {
 
 constexpr int64_t kRows = 40;  // two panels and a half
 constexpr int64_t kCols = 512;
-
-// Random stored rows: any bytes are valid integers, the scales are set to small numbers.
-std::vector<uint8_t> RandomMatrix(DType dtype, std::mt19937& random) {
-  const DTypeInfo info = Info(dtype);
-  std::vector<uint8_t> out(kRows * kCols / info.block_elements * info.block_bytes);
-  for (uint8_t& b : out) b = static_cast<uint8_t>(random());
-  std::uniform_real_distribution<float> value(-0.02f, 0.02f);
-  const auto put = [&](size_t at) {
-    const Fp16 v = ToFp16(value(random));
-    std::memcpy(&out[at], &v, 2);
-  };
-  for (size_t block = 0; block < out.size(); block += info.block_bytes) {
-    if (dtype == DType::kF32) {
-      const float v = value(random);
-      std::memcpy(&out[block], &v, 4);
-    } else if (dtype == DType::kBf16) {
-      const Bf16 v = ToBf16(value(random));
-      std::memcpy(&out[block], &v, 2);
-    } else {
-      put(dtype == DType::kQ6_K ? block + 208 : block);
-      const bool has_minimum = dtype == DType::kQ4_1 || dtype == DType::kQ5_1 ||
-                               dtype == DType::kQ4_K || dtype == DType::kQ5_K;
-      if (has_minimum) put(block + 2);
-    }
-  }
-  return out;
-}
 
 std::vector<float> RandomActivations(int64_t rows, std::mt19937& random) {
   std::normal_distribution<float> normal;
@@ -62,7 +36,12 @@ std::vector<float> Product(const CpuKernels& kernels, const PackedMatrix& matrix
   args.row_end = end;
   args.floats = x.data();
   args.quantized = QuantizedRows::At(memory.data(), rows, kCols);
-  for (int64_t r = 0; r < rows; ++r) kernels.quantize(x.data() + r * kCols, r, args.quantized);
+  std::vector<uint16_t> bf16(x.size());
+  args.bf16 = bf16.data();
+  for (int64_t r = 0; r < rows; ++r) {
+    kernels.quantize(x.data() + r * kCols, r, args.quantized);
+    kernels.round_bf16(x.data() + r * kCols, kCols, bf16.data() + r * kCols);
+  }
   std::vector<float> out(rows * kRows, 0.0f);
   args.out = out.data();
   args.out_stride = kRows;
@@ -70,9 +49,32 @@ std::vector<float> Product(const CpuKernels& kernels, const PackedMatrix& matrix
   return out;
 }
 
+// Any part of nine rows gives the bits that all nine give.
+void ExpectRowsAreAlone(const CpuKernels& kernels, const PackedMatrix& matrix,
+                        const std::vector<float>& x) {
+  const std::vector<float> whole = Product(kernels, matrix, x, 0, 9);
+  for (int64_t begin = 0; begin < 9; ++begin) {
+    for (int64_t end = begin + 1; end <= 9; ++end) {
+      const std::vector<float> part = Product(kernels, matrix, x, begin, end);
+      EXPECT_EQ(std::memcmp(&part[begin * kRows], &whole[begin * kRows], (end - begin) * kRows * 4),
+                0);
+    }
+  }
+}
+
+// The families that this machine runs besides the scalar one.
+std::vector<const CpuKernels*> OtherFamilies() {
+  std::vector<const CpuKernels*> out;
+  for (const char* isa : {"avx2", "avx512"}) {
+    const auto kernels = SelectKernels(isa);
+    if (kernels.ok()) out.push_back(*kernels);
+  }
+  return out;
+}
+
 class MatmulTest : public testing::TestWithParam<DType> {
  protected:
-  MatmulTest() : random_(7), stored_(RandomMatrix(GetParam(), random_)), pool_(1) {
+  MatmulTest() : random_(7), stored_(RandomMatrix(GetParam(), kRows, kCols, random_)), pool_(1) {
     const MatrixSource source{GetParam(), kRows, kCols, stored_.data()};
     matrix_ = Pack({&source, 1}, PanelFormatOf(GetParam()), pool_).value();
   }
@@ -107,32 +109,92 @@ TEST_P(MatmulTest, StaysCloseToTheExpandedWeights) {
 TEST_P(MatmulTest, EveryFamilyGivesTheSameBits) {
   const std::vector<float> x = RandomActivations(9, random_);
   const std::vector<float> want = Product(*ScalarKernels(), matrix_, x, 0, 9);
-  for (const char* isa : {"avx2", "avx512"}) {
-    const auto kernels = SelectKernels(isa);
-    if (!kernels.ok()) continue;  // a machine without it runs the others
-    const std::vector<float> got = Product(**kernels, matrix_, x, 0, 9);
-    EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * 4), 0) << isa;
+  for (const CpuKernels* kernels : OtherFamilies()) {
+    const std::vector<float> got = Product(*kernels, matrix_, x, 0, 9);
+    EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * 4), 0) << kernels->name;
   }
 }
 
 TEST_P(MatmulTest, ARowDoesNotDependOnTheOthers) {
-  const std::vector<float> x = RandomActivations(9, random_);
-  const CpuKernels& kernels = **SelectKernels("auto");
-  const std::vector<float> whole = Product(kernels, matrix_, x, 0, 9);
-  for (int64_t begin = 0; begin < 9; ++begin) {
-    for (int64_t end = begin + 1; end <= 9; ++end) {
-      const std::vector<float> part = Product(kernels, matrix_, x, begin, end);
-      EXPECT_EQ(std::memcmp(&part[begin * kRows], &whole[begin * kRows], (end - begin) * kRows * 4),
-                0);
+  ExpectRowsAreAlone(**SelectKernels("auto"), matrix_, RandomActivations(9, random_));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest,
+                         testing::Values(DType::kF32, DType::kF16, DType::kBf16, DType::kQ4_0,
+                                         DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                                         DType::kQ4_K, DType::kQ5_K, DType::kQ6_K),
+                         [](const auto& info) { return Info(info.param).name; });
+
+// BF16 weights and activations multiplied in pairs, which only some families can.
+class Bf16PairsTest : public testing::Test {
+ protected:
+  Bf16PairsTest() : stored_(RandomMatrix(DType::kBf16, kRows, kCols, random_)) {}
+
+  PackedMatrix Packed(PanelFormat format) {
+    const MatrixSource source{DType::kBf16, kRows, kCols, stored_.data()};
+    return Pack({&source, 1}, format, pool_).value();
+  }
+
+  // The one family that has them, or null.
+  static const CpuKernels* Kernels() {
+    for (const CpuKernels* kernels : OtherFamilies()) {
+      if (kernels->bf16_pairs) return kernels;
+    }
+    return nullptr;
+  }
+
+  std::mt19937 random_{7};
+  std::vector<uint8_t> stored_;
+  ThreadPool pool_{1};
+};
+
+TEST_F(Bf16PairsTest, HoldsTheColumnsOfARowInPairs) {
+  const PackedMatrix matrix = Packed(PanelFormat::kBf16Pairs);
+  for (const int64_t row : {0, 15, 16, 39}) {
+    for (const int64_t column : {0, 1, 30, 511}) {
+      const uint8_t* at = matrix.view.panel(row / kPanelRows) +
+                          2 * ((column / 2 * kPanelRows + row % kPanelRows) * 2 + column % 2);
+      EXPECT_EQ(std::memcmp(at, &stored_[2 * (row * kCols + column)], 2), 0);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest,
-                         testing::Values(DType::kF32, DType::kBf16, DType::kQ4_0, DType::kQ4_1,
-                                         DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K,
-                                         DType::kQ5_K, DType::kQ6_K),
-                         [](const auto& info) { return Info(info.param).name; });
+// The instruction rounds in its own way: close to products in float, not the same bits.
+TEST_F(Bf16PairsTest, StaysCloseToTheProductsInFloat) {
+  const CpuKernels* kernels = Kernels();
+  if (kernels == nullptr) GTEST_SKIP() << "no family of this machine has products of pairs";
+  std::vector<float> x = RandomActivations(9, random_);
+  const auto got = Product(*kernels, Packed(PanelFormat::kBf16Pairs), x, 0, 9);
+  for (float& value : x) value = ToFloat(ToBf16(value));
+  const auto want = Product(*ScalarKernels(), Packed(PanelFormat::kBf16), x, 0, 9);
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-5);
+}
+
+TEST_F(Bf16PairsTest, ARowDoesNotDependOnTheOthers) {
+  const CpuKernels* kernels = Kernels();
+  if (kernels == nullptr) GTEST_SKIP() << "no family of this machine has products of pairs";
+  ExpectRowsAreAlone(*kernels, Packed(PanelFormat::kBf16Pairs), RandomActivations(9, random_));
+}
+
+TEST(RowKernelsTest, EveryFamilyRoundsToTheSameBf16) {
+  std::mt19937 random(7);
+  std::vector<float> x = RandomActivations(1, random);
+  x[0] = INFINITY;
+  x[1] = NAN;
+  x[2] = 1e-40f;          // subnormal
+  x[3] = 1.0f + 0x1p-8f;  // a tie: to even, down
+  x[4] = 1.0f + 0x3p-8f;  // a tie: to even, up
+  x[5] = 3.4028235e+38f;  // rounds to infinity
+  std::vector<uint16_t> want(kCols);
+  ScalarKernels()->round_bf16(x.data(), kCols, want.data());
+  EXPECT_THAT(std::vector<uint16_t>(want.begin() + 3, want.begin() + 6),
+              testing::ElementsAre(0x3f80, 0x3f82, 0x7f80));
+  for (const CpuKernels* kernels : OtherFamilies()) {
+    std::vector<uint16_t> got(kCols);
+    kernels->round_bf16(x.data(), kCols, got.data());
+    EXPECT_EQ(got, want) << kernels->name;
+  }
+}
 
 // Attention of one head over BF16 K and V, with the states of two super-tiles merged.
 std::vector<float> AttendAll(const CpuKernels& kernels, const std::vector<uint16_t>& k,
