@@ -9,7 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <optional>
+#include <set>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include <absl/strings/match.h>
 #include <absl/strings/strip.h>
@@ -24,12 +27,36 @@ constexpr int kMaxJsonDepth = 64;
 
 Status Malformed(absl::string_view what) { return absl::InvalidArgumentError(what); }
 
+// Watches the keys of a parse for one that an object holds twice: the parser keeps the last in
+// silence.
+class RepeatedKey {
+ public:
+  void See(int depth, json::parse_event_t event, const json& parsed) {
+    const size_t level = static_cast<size_t>(depth);
+    if (event == json::parse_event_t::object_start) {
+      keys_.resize(level + 2);
+      keys_[level + 1].clear();  // an object's keys come one level deeper than its start
+    } else if (event == json::parse_event_t::key) {
+      const auto& key = parsed.get_ref<const std::string&>();
+      if (!keys_[level].insert(key).second && !found_) found_ = key;
+    }
+  }
+
+  const std::optional<std::string>& found() const { return found_; }
+
+ private:
+  std::vector<std::set<std::string>> keys_;  // of the innermost object of each level
+  std::optional<std::string> found_;
+};
+
 // nullopt for invalid or too deeply nested JSON.
-std::optional<json> ParseJson(absl::string_view text) {
-  const json::parser_callback_t limit_depth = [](int depth, json::parse_event_t, json&) {
-    return depth <= kMaxJsonDepth;
+std::optional<json> ParseJson(absl::string_view text, RepeatedKey* repeated = nullptr) {
+  const json::parser_callback_t watch = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (depth > kMaxJsonDepth) return false;
+    if (repeated != nullptr) repeated->See(depth, event, parsed);
+    return true;
   };
-  json out = json::parse(text.begin(), text.end(), limit_depth, /*allow_exceptions=*/false);
+  json out = json::parse(text.begin(), text.end(), watch, /*allow_exceptions=*/false);
   if (out.is_discarded()) return std::nullopt;
   return out;
 }
@@ -377,8 +404,13 @@ StatusOr<TensorMap> ParseSafetensors(absl::Span<const uint8_t> bytes) {
   }
   const absl::string_view text(reinterpret_cast<const char*>(bytes.data()) + sizeof(header_size),
                                header_size);
-  const std::optional<json> header = ParseJson(text);
+  RepeatedKey repeated;
+  const std::optional<json> header = ParseJson(text, &repeated);
   if (!header || !header->is_object()) return Malformed("has a header that is no JSON object");
+  if (repeated.found()) {
+    return Malformed(
+        absl::StrCat("has a header that holds the key '", *repeated.found(), "' twice"));
+  }
   const absl::Span<const uint8_t> data = bytes.subspan(sizeof(header_size) + header_size);
   TensorMap out;
   for (const auto& [name, entry] : header->items()) {

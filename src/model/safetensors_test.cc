@@ -184,6 +184,20 @@ TEST(ParseSafetensors, NamesTensorAndDtypeItDoesNotRun) {
   }
 }
 
+// A parser would keep one of the two in silence, and readers differ in which.
+TEST(ParseSafetensors, NamesAKeyThatOccursTwice) {
+  const std::string entry = Entry("F32", {1}, 0, 4).dump();
+  for (const auto& [key, header] : std::vector<std::pair<std::string, std::string>>{
+           {"twin", fmt::format(R"({{"twin": {}, "other": {}, "twin": {}}})", entry, entry, entry)},
+           {"twin", fmt::format(R"({{"twin": {}, "tw\u0069n": {}}})", entry, entry)},
+           {"dtype", R"({"a": {"dtype": "F32", "dtype": "F16", "shape": [2]}})"},
+           {"format", R"({"__metadata__": {"format": "pt", "format": "np"}})"}}) {
+    EXPECT_THAT(MessageOf(ParseSafetensors(Container(header, "0123"))),
+                HasSubstr(fmt::format("key '{}' twice", key)))
+        << header;
+  }
+}
+
 TEST(ParseSafetensors, SurvivesDeepNesting) {
   constexpr size_t kDepth = 1 << 20;
   const std::string open(kDepth, '[');
