@@ -34,6 +34,7 @@ test-quick:
 	@scripts/test.sh setup checks build release
 
 bench: setup
+	@scripts/fetch_default_model.sh >/dev/null
 	@scripts/test.sh build
 	@for b in build/release/bench/*_bench; do echo "== $$b"; $$b || exit 1; done
 
