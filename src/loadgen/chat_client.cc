@@ -30,7 +30,8 @@ class Chat {
  public:
   Chat(const ChatOptions& options, Url url, std::ostream& out)
       : options_(options),
-        client_(io_, std::move(url), options.api_key, kTimeout),
+        client_(io_, std::move(url),
+                {.api_key = options.api_key, .timeout = kTimeout, .insecure = options.insecure}),
         out_(out),
         model_(options.model) {
     Reset();

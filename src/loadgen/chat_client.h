@@ -11,6 +11,7 @@ struct ChatOptions {
   std::string url = "http://127.0.0.1:8000";
   std::string model;  // empty: the first that the server lists
   std::string api_key;
+  bool insecure = false;      // take any certificate of an https server
   std::string system_prompt;  // empty: none
   int max_tokens = 0;         // 0: the server's default
   double temperature = -1;    // below 0: the server's default

@@ -5,6 +5,7 @@
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -17,6 +18,7 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
+namespace ssl = asio::ssl;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
@@ -26,47 +28,96 @@ Status FromError(const beast::error_code& error, std::string_view what) {
   return absl::UnavailableError(message);
 }
 
+// The certificate must be for this host, which may be an address.
+void ExpectHost(SSL* tls, const std::string& host) {
+  beast::error_code no_address;
+  asio::ip::make_address(host, no_address);
+  if (!no_address) {
+    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls), host.c_str());
+    return;
+  }
+  SSL_set1_host(tls, host.c_str());
+  SSL_set_tlsext_host_name(tls, host.c_str());
+}
+
 }  // namespace
 
 struct HttpClient::Connection {
-  explicit Connection(asio::io_context& io) : stream(io) {}
+  Connection(asio::io_context& io, std::optional<ssl::context>& tls) : tcp(io) {
+    if (tls) secure.emplace(tcp, *tls);
+  }
 
-  beast::tcp_stream stream;
+  beast::tcp_stream tcp;
+  std::optional<ssl::stream<beast::tcp_stream&>> secure;  // empty for http
   beast::flat_buffer buffer;
 };
 
-HttpClient::HttpClient(asio::io_context& io, Url url, std::string api_key, Duration timeout)
-    : io_(io), url_(std::move(url)), api_key_(std::move(api_key)), timeout_(timeout) {}
+HttpClient::HttpClient(asio::io_context& io, Url url, HttpClientOptions options)
+    : io_(io), url_(std::move(url)), options_(std::move(options)) {
+  if (!url_.secure) return;
+  tls_.emplace(ssl::context::tls_client);
+  tls_->set_verify_mode(options_.insecure ? ssl::verify_none : ssl::verify_peer);
+  // Without such files no certificate is trusted, which the handshake reports.
+  beast::error_code ignored;
+  tls_->set_default_verify_paths(ignored);
+}
 
 HttpClient::~HttpClient() = default;
 
 asio::awaitable<Status> HttpClient::Connect(Connection& connection) {
-  const std::string what = fmt::format("can't reach http://{}", url_.Host());
+  const std::string what = fmt::format("can't reach {}", url_.Origin());
   asio::ip::tcp::resolver resolver(io_);
   auto [resolve_error, endpoints] = co_await resolver.async_resolve(url_.host, url_.port, kAwait);
   if (resolve_error) co_return FromError(resolve_error, what);
-  connection.stream.expires_after(timeout_);
-  auto [connect_error, endpoint] = co_await connection.stream.async_connect(endpoints, kAwait);
+  connection.tcp.expires_after(options_.timeout);
+  auto [connect_error, endpoint] = co_await connection.tcp.async_connect(endpoints, kAwait);
   if (connect_error) co_return FromError(connect_error, what);
   beast::error_code ignored;
-  connection.stream.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-  co_return absl::OkStatus();
+  connection.tcp.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  if (!connection.secure) co_return absl::OkStatus();
+  co_return co_await SecureConnection(connection);
+}
+
+asio::awaitable<Status> HttpClient::SecureConnection(Connection& connection) {
+  SSL* tls = connection.secure->native_handle();
+  ExpectHost(tls, url_.host);
+  auto [error] = co_await connection.secure->async_handshake(ssl::stream_base::client, kAwait);
+  if (!error) co_return absl::OkStatus();
+  std::string what = fmt::format("can't reach {} safely", url_.Origin());
+  const long verified = SSL_get_verify_result(tls);
+  if (verified != X509_V_OK) {
+    what += fmt::format(": {}", X509_verify_cert_error_string(verified));
+  }
+  co_return FromError(error, what);
 }
 
 asio::awaitable<HttpClient::Exchanged> HttpClient::Exchange(Connection& connection,
                                                             const HttpRequest& request,
                                                             const Sink& sink) {
+  if (connection.secure) {
+    co_return co_await ExchangeOver(*connection.secure, connection, request, sink);
+  }
+  co_return co_await ExchangeOver(connection.tcp, connection, request, sink);
+}
+
+template <typename Stream>
+asio::awaitable<HttpClient::Exchanged> HttpClient::ExchangeOver(Stream& stream,
+                                                                Connection& connection,
+                                                                const HttpRequest& request,
+                                                                const Sink& sink) {
   Exchanged result;
   http::request<http::string_body> message(http::string_to_verb(request.method),
                                            url_.prefix + request.path, 11);
   message.set(http::field::host, url_.Host());
   message.set(http::field::content_type, "application/json");
-  if (!api_key_.empty()) message.set(http::field::authorization, "Bearer " + api_key_);
+  if (!options_.api_key.empty()) {
+    message.set(http::field::authorization, "Bearer " + options_.api_key);
+  }
   message.body() = request.body;
   message.prepare_payload();
 
-  connection.stream.expires_after(timeout_);
-  auto [write_error, written] = co_await http::async_write(connection.stream, message, kAwait);
+  connection.tcp.expires_after(options_.timeout);
+  auto [write_error, written] = co_await http::async_write(stream, message, kAwait);
   if (write_error) {
     result.status = FromError(write_error, "sending the request");
     co_return result;
@@ -74,7 +125,7 @@ asio::awaitable<HttpClient::Exchanged> HttpClient::Exchange(Connection& connecti
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
   auto [head_error, head_size] =
-      co_await http::async_read_header(connection.stream, connection.buffer, parser, kAwait);
+      co_await http::async_read_header(stream, connection.buffer, parser, kAwait);
   if (head_error) {
     result.status = FromError(head_error, "waiting for the answer");
     co_return result;
@@ -86,8 +137,7 @@ asio::awaitable<HttpClient::Exchanged> HttpClient::Exchange(Connection& connecti
   while (!parser.is_done()) {
     parser.get().body().data = piece.data();
     parser.get().body().size = piece.size();
-    auto [error, size] =
-        co_await http::async_read_some(connection.stream, connection.buffer, parser, kAwait);
+    auto [error, size] = co_await http::async_read_some(stream, connection.buffer, parser, kAwait);
     const size_t filled = piece.size() - parser.get().body().size;
     if (filled > 0) sink(status, {piece.data(), filled});
     if (error && error != http::error::need_buffer) {
@@ -107,7 +157,7 @@ asio::awaitable<Status> HttpClient::Fetch(HttpRequest request, Sink sink) {
       connection = std::move(idle_.back());
       idle_.pop_back();
     } else {
-      connection = std::make_unique<Connection>(io_);
+      connection = std::make_unique<Connection>(io_, tls_);
       Status connected = co_await Connect(*connection);
       if (!connected.ok()) co_return connected;
     }

@@ -4,9 +4,11 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ssl/context.hpp>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,11 +25,20 @@ struct HttpRequest {
   std::string body;  // JSON
 };
 
+struct HttpClientOptions {
+  std::string api_key;
+  Duration timeout{};     // of a whole exchange
+  bool insecure = false;  // take any certificate of an https server
+};
+
+// Over TLS where the URL says so: the server's certificate must be valid for its host and lead to
+// an authority that the system trusts (or the files of SSL_CERT_FILE and SSL_CERT_DIR).
+//
 // To be used on the one thread that runs `io`; any number of Fetch at a time.
 class HttpClient {
  public:
-  // `io` must outlive this. `timeout` bounds a whole exchange.
-  HttpClient(boost::asio::io_context& io, Url url, std::string api_key, Duration timeout);
+  // `io` must outlive this.
+  HttpClient(boost::asio::io_context& io, Url url, HttpClientOptions options);
   ~HttpClient();
 
   // `sink` gets the HTTP status and each piece of the body as it arrives, at least once. Returns
@@ -44,13 +55,18 @@ class HttpClient {
     bool reusable = false;
   };
   boost::asio::awaitable<Status> Connect(Connection& connection);
+  boost::asio::awaitable<Status> SecureConnection(Connection& connection);
   boost::asio::awaitable<Exchanged> Exchange(Connection& connection, const HttpRequest& request,
                                              const Sink& sink);
+  // Over the connection's TCP or TLS stream.
+  template <typename Stream>
+  boost::asio::awaitable<Exchanged> ExchangeOver(Stream& stream, Connection& connection,
+                                                 const HttpRequest& request, const Sink& sink);
 
   boost::asio::io_context& io_;
   const Url url_;
-  const std::string api_key_;
-  const Duration timeout_;
+  const HttpClientOptions options_;
+  std::optional<boost::asio::ssl::context> tls_;
   std::vector<std::unique_ptr<Connection>> idle_;
 };
 

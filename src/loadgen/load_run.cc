@@ -27,7 +27,10 @@ class LoadRun {
   LoadRun(const Options& options, Url url)
       : options_(options),
         workload_(options),
-        client_(io_, std::move(url), options.api_key, options.request_timeout),
+        client_(io_, std::move(url),
+                {.api_key = options.api_key,
+                 .timeout = options.request_timeout,
+                 .insecure = options.insecure}),
         model_(options.model) {}
 
   StatusOr<Report> Execute() {

@@ -26,6 +26,7 @@ struct Options {
   std::string url = "http://127.0.0.1:8000";
   std::string model;  // empty: the first that the server lists
   std::string api_key;
+  bool insecure = false;  // take any certificate of an https server
   PromptStyle style = PromptStyle::kTokenIds;
 
   int conversations = 100;

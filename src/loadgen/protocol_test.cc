@@ -103,8 +103,14 @@ TEST(UrlTest, TakesAddressesApart) {
   EXPECT_EQ(ipv6->Host(), "[::1]:8000");
   EXPECT_EQ(ipv6->prefix, "");
   EXPECT_EQ(ParseUrl("localhost")->port, "80");
-  EXPECT_EQ(ParseUrl("https://x").status().code(), absl::StatusCode::kUnimplemented);
-  for (const char* bad : {"", "http://", "http://:80", "h:port", "h:", "[::1", "h:123456"}) {
+  EXPECT_FALSE(plain->secure);
+  const auto secure = ParseUrl("https://example.org/v1");
+  ASSERT_TRUE(secure.ok());
+  EXPECT_TRUE(secure->secure);
+  EXPECT_EQ(secure->Origin(), "https://example.org:443");
+  EXPECT_EQ(ParseUrl("https://[::1]:8443")->Origin(), "https://[::1]:8443");
+  for (const char* bad :
+       {"", "http://", "https://", "http://:80", "ftp://x", "h:port", "h:", "[::1", "h:123456"}) {
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
   }
 }

@@ -22,7 +22,8 @@ bool SplitAuthority(std::string_view authority, Url& url) {
   if (host_end == std::string_view::npos) return false;
   url.host = authority.substr(bracketed, host_end - bracketed);
   std::string_view rest = authority.substr(host_end + bracketed);
-  url.port = TakePrefix(rest, ":") ? rest : "80";
+  const std::string_view usual = url.secure ? "443" : "80";
+  url.port = TakePrefix(rest, ":") ? rest : usual;
   return !url.host.empty() && !url.port.empty() && url.port.size() <= 5 &&
          (rest.empty() || rest == url.port) &&
          std::all_of(url.port.begin(), url.port.end(),
@@ -31,6 +32,8 @@ bool SplitAuthority(std::string_view authority, Url& url) {
 
 }  // namespace
 
+std::string Url::Origin() const { return (secure ? "https://" : "http://") + Host(); }
+
 std::string Url::Host() const {
   const bool is_ipv6 = host.find(':') != std::string::npos;
   return is_ipv6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
@@ -38,13 +41,10 @@ std::string Url::Host() const {
 
 StatusOr<Url> ParseUrl(std::string_view text) {
   std::string_view rest = text;
-  if (rest.starts_with("https://")) {
-    return absl::UnimplementedError(
-        fmt::format("\"{}\": https is not supported; use a plain http address", text));
-  }
-  TakePrefix(rest, "http://");
-  const size_t slash = std::min(rest.find('/'), rest.size());
   Url url;
+  url.secure = TakePrefix(rest, "https://");
+  if (!url.secure) TakePrefix(rest, "http://");
+  const size_t slash = std::min(rest.find('/'), rest.size());
   if (!SplitAuthority(rest.substr(0, slash), url)) {
     return absl::InvalidArgumentError(
         fmt::format("\"{}\" is not an address like http://127.0.0.1:8000", text));

@@ -1,14 +1,16 @@
-// An HTTP server for tests: it hands each request to a function and writes what that returns, byte
-// for byte.
+// An HTTP or HTTPS server for tests: it hands each request to a function and writes what that
+// returns, byte for byte.
 #pragma once
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -35,7 +37,10 @@ class TinyServer {
   // connection, and so does an empty one. Called on several threads.
   using Handler = std::function<std::vector<std::string>(const Request&)>;
 
-  explicit TinyServer(Handler handler) : handler_(std::move(handler)) {
+  // Speaks TLS if it is given a context, which must outlive it.
+  explicit TinyServer(Handler handler, SSL_CTX* tls = nullptr)
+      : handler_(std::move(handler)), tls_(tls) {
+    if (tls_ != nullptr) std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes as write(2) does
     listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -56,7 +61,10 @@ class TinyServer {
     ::close(listener_);
   }
 
-  std::string url() const { return fmt::format("http://127.0.0.1:{}", port_); }
+  std::string url() const { return UrlOf("127.0.0.1"); }
+  std::string UrlOf(std::string_view host) const {
+    return fmt::format("http{}://{}:{}", tls_ != nullptr ? "s" : "", host, port_);
+  }
   std::vector<Request> requests() {
     const std::lock_guard lock(mutex_);
     return requests_;
@@ -67,6 +75,35 @@ class TinyServer {
   }
 
  private:
+  // One client, over TCP or TLS.
+  class Peer {
+   public:
+    Peer(int fd, SSL_CTX* tls) : fd_(fd), tls_(tls != nullptr ? SSL_new(tls) : nullptr) {
+      if (tls_ != nullptr) SSL_set_fd(tls_, fd);
+    }
+    ~Peer() { SSL_free(tls_); }
+    Peer(const Peer&) = delete;
+    Peer& operator=(const Peer&) = delete;
+
+    bool Open() { return tls_ == nullptr || SSL_accept(tls_) == 1; }
+    bool Read(std::string& received) {
+      char bytes[4096];
+      const auto size = tls_ != nullptr ? SSL_read(tls_, bytes, sizeof(bytes))
+                                        : ::recv(fd_, bytes, sizeof(bytes), 0);
+      if (size <= 0) return false;
+      received.append(bytes, static_cast<size_t>(size));
+      return true;
+    }
+    bool Write(std::string_view bytes) {
+      if (tls_ != nullptr) return SSL_write(tls_, bytes.data(), static_cast<int>(bytes.size())) > 0;
+      return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) >= 0;
+    }
+
+   private:
+    const int fd_;
+    SSL* const tls_;
+  };
+
   void Accept() {
     while (true) {
       const int fd = ::accept(listener_, nullptr, nullptr);
@@ -80,49 +117,43 @@ class TinyServer {
   }
 
   void Serve(int fd) {
+    Peer peer(fd, tls_);
     std::string received;
     Request request;
-    while (ReadRequest(fd, received, request)) {
+    bool keep = peer.Open();
+    while (keep && ReadRequest(peer, received, request)) {
       {
         const std::lock_guard lock(mutex_);
         requests_.push_back(request);
       }
-      bool keep = false;
+      keep = false;
       for (const std::string& piece : handler_(request)) {
         keep |= piece.starts_with("HTTP/1.1") && piece.find("Connection: close") == piece.npos;
-        if (::send(fd, piece.data(), piece.size(), MSG_NOSIGNAL) < 0) return;
+        if (!peer.Write(piece)) return;
       }
-      if (!keep) break;
     }
     ::shutdown(fd, SHUT_RDWR);
   }
 
-  static bool ReadRequest(int fd, std::string& received, Request& request) {
+  static bool ReadRequest(Peer& peer, std::string& received, Request& request) {
     size_t head_end;
     while ((head_end = received.find("\r\n\r\n")) == std::string::npos) {
-      if (!ReadMore(fd, received)) return false;
+      if (!peer.Read(received)) return false;
     }
     request.head = received.substr(0, head_end);
     const size_t at = request.head.find("Content-Length: ");
     const size_t length =
         at == std::string::npos ? 0 : std::strtoul(request.head.c_str() + at + 16, nullptr, 10);
     while (received.size() < head_end + 4 + length) {
-      if (!ReadMore(fd, received)) return false;
+      if (!peer.Read(received)) return false;
     }
     request.body = received.substr(head_end + 4, length);
     received.erase(0, head_end + 4 + length);
     return true;
   }
 
-  static bool ReadMore(int fd, std::string& received) {
-    char bytes[4096];
-    const ssize_t size = ::recv(fd, bytes, sizeof(bytes), 0);
-    if (size <= 0) return false;
-    received.append(bytes, static_cast<size_t>(size));
-    return true;
-  }
-
   Handler handler_;
+  SSL_CTX* const tls_;
   int listener_ = -1;
   uint16_t port_ = 0;
   std::thread acceptor_;
