@@ -10,14 +10,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <random>
 #include <tuple>
 
 #include "base/check.h"
-#include "cli/cache_dir.h"
+#include "cli/testing/whole_model.h"
 #include "compile/compiler.h"
 #include "core/block_hash.h"
 #include "engine/admission.h"
@@ -34,15 +33,7 @@ using engine::EngineOptions;
 using engine::RecordingSink;
 using runtime::PlanRunner;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 constexpr int32_t kSharedTokens = 40;  // prefix of the requests that hit each other's blocks
-
-bool LongTests() { return std::getenv("KVASIR_LONG_TESTS") != nullptr; }
 
 // Stands between engine and model. With `vary` it is the planted fault: a kernel whose result
 // depends on the batch, by the last bit of one logit.
@@ -141,17 +132,9 @@ struct Conditions {
 class OneAnswerTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (kSanitized) GTEST_SKIP() << "real models run in the release build";
-    if (!std::filesystem::exists(DefaultModelPath())) {
-      if (std::getenv("CI") == nullptr) {
-        GTEST_SKIP() << DefaultModelPath() << " is not there: scripts/fetch_default_model.sh";
-      }
-      FAIL() << DefaultModelPath() << " is not there: scripts/fetch_default_model.sh";
-    }
-    StatusOr<model::Checkpoint> loaded = model::LoadCheckpoint(DefaultModelPath());
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    checkpoint_ = std::make_shared<const model::Checkpoint>(*std::move(loaded));
-    MakeRequests();
+    checkpoint_ = LoadDefaultModel();
+    ASSERT_TRUE(IsSkipped() || checkpoint_ != nullptr);
+    if (checkpoint_ != nullptr) MakeRequests();
   }
 
   void MakeRequests() {

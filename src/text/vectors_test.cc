@@ -87,7 +87,7 @@ INSTANTIATE_TEST_SUITE_P(
     Models, GoldenTest,
     ::testing::Values(GoldenModel{"smollm2-135m-instruct", "KVASIR_SMOLLM2_GGUF",
                                   "SmolLM2-135M-Instruct.Q4_1.gguf"},
-                      GoldenModel{"qwen2.5-coder-0.5b-instruct", "KVASIR_QWEN_GGUF", kQwenFile}),
+                      GoldenModel{"qwen2.5-coder-0.5b-instruct", "KVASIR_QWEN_MODEL", kQwenFile}),
     [](const auto& info) { return info.index == 0 ? "SmolLM2" : "Qwen"; });
 
 // Texts between separator lines, and a line of ids for each.
@@ -158,7 +158,7 @@ TEST(LlamaCppVectorsTest, EveryVocabularyOfASupportedTypeTokenizesAsTheReference
 
 // The vectors of Qwen 2 come without a vocabulary, but Qwen 2.5's has the same words.
 TEST(LlamaCppVectorsTest, QwenModel) {
-  const fs::path model = testing::ModelFile("KVASIR_QWEN_GGUF", kQwenFile);
+  const fs::path model = testing::ModelFile("KVASIR_QWEN_MODEL", kQwenFile);
   const fs::path vectors =
       testing::SharedData() / "tokenizers" / "llama.cpp-vocab" / "ggml-vocab-qwen2.gguf";
   if (model.empty() || !fs::exists(vectors.string() + ".inp")) GTEST_SKIP();

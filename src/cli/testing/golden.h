@@ -1,0 +1,136 @@
+// The real path, files to logits, for comparison with the values of tests/data/golden. Everything
+// is compared teacher-forced, because a free-running continuation parts for good at the first tie.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "compile/compiler.h"
+#include "model/checkpoint.h"
+#include "ops/cpu/dispatch.h"
+#include "runtime/plan_runner.h"
+
+namespace kvasir::cli {
+
+inline std::filesystem::path Golden() { return std::filesystem::path(KVASIR_TEST_DATA) / "golden"; }
+
+inline std::string ReadText(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+inline nlohmann::json ReadJson(const std::filesystem::path& path) {
+  return nlohmann::json::parse(ReadText(path));
+}
+
+inline const ops::CpuKernels* Kernels(std::string_view isa) {
+  const auto kernels = ops::SelectKernels(isa);
+  return kernels.ok() ? *kernels : nullptr;
+}
+
+inline compile::CompileOptions Reference(std::string_view isa = "auto") {
+  return {
+      .kernels = Kernels(isa), .activations = compile::Activations::kF32, .kv_dtype = DType::kF32};
+}
+
+inline size_t Argmax(absl::Span<const float> row) {
+  return std::max_element(row.begin(), row.end()) - row.begin();
+}
+
+inline double LogSumExp(absl::Span<const float> row) {
+  const double maximum = *std::max_element(row.begin(), row.end());
+  double sum = 0;
+  for (float x : row) sum += std::exp(x - maximum);
+  return maximum + std::log(sum);
+}
+
+inline int32_t DifferentBits(absl::Span<const float> a, absl::Span<const float> b) {
+  EXPECT_EQ(a.size(), b.size());
+  int32_t different = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    different += std::bit_cast<uint32_t>(a[i]) != std::bit_cast<uint32_t>(b[i]);
+  }
+  return different;
+}
+
+// One sequence on a runner of its own; logits of every position that a test asks for.
+class Model {
+ public:
+  Model(std::shared_ptr<const model::Checkpoint> checkpoint, compile::CompileOptions options,
+        int32_t max_tokens) {
+    auto pool = std::make_unique<ThreadPool>(2);
+    options.max_model_len = max_tokens;
+    options.max_batch_tokens = std::min(max_tokens, 1024);
+    StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
+    KVASIR_CHECK(plan.ok(), "the model compiles");
+    const int32_t blocks = (max_tokens + options.block_size - 1) / options.block_size;
+    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner = runtime::PlanRunner::Create(
+        *std::move(plan), blocks, std::move(pool));
+    KVASIR_CHECK(runner.ok(), "the runner fits into memory");
+    runner_ = *std::move(runner);
+    for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
+  }
+
+  // The logits after the last of `ids`.
+  std::vector<float> Prefill(absl::Span<const TokenId> ids) {
+    std::vector<float> logits(runner_->vocab_size());
+    const size_t most = runner_->max_batch_tokens();
+    for (size_t start = 0; start < ids.size(); start += most) {
+      const bool last = start + most >= ids.size();
+      Batch batch;
+      batch.sequences.push_back({.tokens = ids.subspan(start, most),
+                                 .start = static_cast<int32_t>(start),
+                                 .blocks = blocks_,
+                                 .logits = last ? 1 : 0});
+      const Status ran =
+          runner_->Run(batch, {.logits = last ? absl::MakeSpan(logits) : absl::Span<float>()});
+      EXPECT_TRUE(ran.ok()) << ran;
+    }
+    return logits;
+  }
+
+  // Calls visit(position, logits) for each position of `ids` from `first` on.
+  void VisitLogits(absl::Span<const TokenId> ids, size_t first,
+                   const std::function<void(size_t, absl::Span<const float>)>& visit) {
+    const size_t vocab = runner_->vocab_size();
+    for (size_t start = 0; start < ids.size(); start += kVisitedRows) {
+      const absl::Span<const TokenId> part = ids.subspan(start, kVisitedRows);
+      const size_t end = start + part.size();
+      const size_t rows = end - std::clamp(first, start, end);
+      std::vector<float> logits(rows * vocab);
+      Batch batch;
+      batch.sequences.push_back({.tokens = part,
+                                 .start = static_cast<int32_t>(start),
+                                 .blocks = blocks_,
+                                 .logits = static_cast<int32_t>(rows)});
+      const Status ran = runner_->Run(batch, {.logits = absl::MakeSpan(logits)});
+      ASSERT_TRUE(ran.ok()) << ran;
+      for (size_t i = 0; i < rows; ++i) {
+        visit(end - rows + i, absl::MakeConstSpan(logits).subspan(i * vocab, vocab));
+      }
+    }
+  }
+
+ private:
+  static constexpr size_t kVisitedRows = 64;  // of logits at a time
+
+  std::unique_ptr<runtime::PlanRunner> runner_;
+  std::vector<BlockId> blocks_;
+};
+
+}  // namespace kvasir::cli

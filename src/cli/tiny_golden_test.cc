@@ -1,0 +1,131 @@
+// Random tiny checkpoints of every architecture against the logits that transformers gave.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "cli/testing/golden.h"
+#include "cli/testing/whole_model.h"
+
+namespace kvasir::cli {
+namespace {
+
+using compile::Activations;
+using compile::CompileOptions;
+
+class TinyGoldenTest : public testing::TestWithParam<std::string> {
+ protected:
+  TinyGoldenTest()
+      : folder_(Golden() / "tiny" / GetParam()),
+        checkpoint_(Load(folder_)),
+        prompts_(ReadJson(folder_ / "golden.json")["prompts"]) {}
+
+  // The largest difference from the 16 logits of each prompt, in units of `unit(prompt)`.
+  double LargestDifference(Model& model,
+                           const std::function<double(const nlohmann::json&)>& unit) const {
+    double largest = 0;
+    for (const auto& prompt : prompts_) {
+      const auto logits = model.Prefill(prompt["ids"].get<std::vector<TokenId>>());
+      for (const auto& [id, value] :
+           prompt["top16"].get<std::vector<std::pair<size_t, double>>>()) {
+        largest = std::max(largest, std::abs(logits.at(id) - value) / unit(prompt));
+      }
+    }
+    return largest;
+  }
+
+  void ExpectGreedy(Model& model, const nlohmann::json& prompt) const {
+    auto ids = prompt["ids"].get<std::vector<TokenId>>();
+    const auto greedy = prompt["greedy"].get<std::vector<size_t>>();
+    const auto margins = prompt["margins"].get<std::vector<double>>();
+    const size_t first = ids.size() - 1;
+    ids.insert(ids.end(), greedy.begin(), greedy.end() - 1);
+    bool clear = true;  // no step so far was a near tie
+    model.VisitLogits(ids, first, [&](size_t position, absl::Span<const float> row) {
+      const size_t step = position - first;
+      clear = clear && margins[step] >= 2e-3;
+      if (clear) {
+        EXPECT_EQ(Argmax(row), greedy[step]) << "step " << step;
+      }
+    });
+  }
+
+  double Nll(Model& model, const std::vector<TokenId>& ids) const {
+    double sum = 0;
+    model.VisitLogits(ids, 0, [&](size_t position, absl::Span<const float> row) {
+      if (position + 1 < ids.size()) sum += LogSumExp(row) - row[ids[position + 1]];
+    });
+    return sum / static_cast<double>(ids.size() - 1);
+  }
+
+  // Different bits in the logits of all prompts.
+  int32_t Difference(CompileOptions a, CompileOptions b) const {
+    Model first(checkpoint_, a, kMaxTokens), second(checkpoint_, b, kMaxTokens);
+    int32_t different = 0;
+    for (const auto& prompt : prompts_) {
+      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+      different += DifferentBits(first.Prefill(ids), second.Prefill(ids));
+    }
+    return different;
+  }
+
+  static constexpr int32_t kMaxTokens = 192;
+  const std::filesystem::path folder_;
+  const std::shared_ptr<const model::Checkpoint> checkpoint_;
+  const nlohmann::json prompts_;
+};
+
+TEST_P(TinyGoldenTest, FloatMeetsTheReference) {
+  Model model(checkpoint_, Reference(), kMaxTokens);
+  const double logits = LargestDifference(model, [](const auto&) { return 1.0; });
+  EXPECT_LE(logits, 1e-3);
+  double nll = 0;
+  for (const auto& prompt : prompts_) {
+    ExpectGreedy(model, prompt);
+    if (prompt["nll"].is_null()) continue;
+    nll = std::max(nll, std::abs(Nll(model, prompt["ids"]) - prompt["nll"].get<double>()));
+  }
+  EXPECT_LE(nll, 1e-4);
+  fmt::print("{}: largest difference of a logit {:.2e}, of an NLL {:.2e}\n", GetParam(), logits,
+             nll);
+}
+
+TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
+  CompileOptions options = Reference();
+  options.kv_dtype = DType::kBf16;
+  Model model(checkpoint_, options, kMaxTokens);
+  const double difference = LargestDifference(
+      model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
+  EXPECT_LE(difference, 3e-2);
+  fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
+}
+
+TEST_P(TinyGoldenTest, FusionChangesNoBit) {
+  for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+    for (const DType kv : {DType::kBf16, DType::kF32}) {
+      CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_dtype = kv};
+      CompileOptions plain = fused;
+      plain.fuse = false;
+      EXPECT_EQ(Difference(fused, plain), 0);
+    }
+  }
+}
+
+TEST_P(TinyGoldenTest, ScalarAndAvx2KernelsAgreeOnEveryBit) {
+  if (Kernels("avx2") == nullptr) GTEST_SKIP() << "this machine has no AVX2";
+  for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+    CompileOptions scalar{.kernels = Kernels("scalar"), .activations = activations};
+    CompileOptions avx2 = scalar;
+    avx2.kernels = Kernels("avx2");
+    EXPECT_EQ(Difference(scalar, avx2), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, TinyGoldenTest,
+                         testing::Values("llama", "llama_tied", "qwen2", "mistral"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace kvasir::cli
