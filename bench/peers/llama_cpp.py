@@ -9,13 +9,16 @@ with a probability of at least 95 % (from six rounds on). The last line is all o
 """
 
 import argparse
+import atexit
 import json
 import math
 import pathlib
 import re
+import signal
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -68,6 +71,7 @@ class Server:
         print(f"{name}: {self.command}")
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        atexit.register(self.stop)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -129,6 +133,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are stopped
     if args.llama_server is None:
         raise SystemExit("llama-server is missing: bench/peers/setup.sh builds it")
     info = system_info(args.llama_server)
@@ -142,12 +147,7 @@ def main():
         Server("llama.cpp -fa off", [*peer, str(ports[2]), "-fa", "off"], ports[2]),
     ]
     print(f"llama.cpp: {info}", flush=True)
-    try:
-        cases = {case[0]: compare(servers, number, args.rounds)
-                 for number, case in enumerate(CASES)}
-    finally:
-        for server in servers:
-            server.stop()
+    cases = {case[0]: compare(servers, number, args.rounds) for number, case in enumerate(CASES)}
     print(json.dumps({"servers": {s.name: s.command for s in servers}, "llama_cpp": info,
                       "rounds": args.rounds, "cases": cases}))
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import pathlib
 import random
+import signal
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ def options_parser(doc):
 
 
 def start_server(options, *flags):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the caller stops it
     server = Server("--threads", str(options.threads), *flags, *options.flags, model=options.model)
     print(" ".join(map(str, server.process.args)), flush=True)
     return server
