@@ -79,8 +79,8 @@ class Model {
     StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
     KVASIR_CHECK(plan.ok(), "the model compiles");
     const int32_t blocks = (max_tokens + options.block_size - 1) / options.block_size;
-    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner = runtime::PlanRunner::Create(
-        *std::move(plan), blocks, std::move(pool));
+    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner =
+        runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool));
     KVASIR_CHECK(runner.ok(), "the runner fits into memory");
     runner_ = *std::move(runner);
     for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
