@@ -118,11 +118,11 @@ TEST_F(CoreTest, TheNextTurnHitsWhatWasGenerated) {
 
 TEST_F(CoreTest, WhatASequenceHeldToItsEndIsEvictedLast) {
   Make({.num_blocks = 8});
-  Add(MakeRequest(Tokens(40, 1), 5));
+  Add(MakeRequest(Tokens(40, 1), 20));
   core_->Step();
   Add(MakeRequest(Tokens(40, 2), 1));  // starts later and ends earlier
   RunToEnd();
-  Add(MakeRequest(Tokens(90, 3), 1));  // evicts two blocks
+  Add(MakeRequest(Tokens(90, 3), 1));  // evicts three blocks
   RunToEnd();
   const auto again = Add(MakeRequest(Tokens(40, 1), 1));
   RunToEnd();

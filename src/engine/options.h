@@ -39,7 +39,8 @@ struct EngineOptions {
   // Tokens that prompt lookup may draft for a sequence in one pass; 0: none. Changes no answer.
   int32_t max_drafts = 0;
   int32_t guide_threads = 1;  // that work out masks; >= 1
-  // A step with decodes is planned to take at most this, and at most 3x the decodes' own step.
+  // A step with decodes is planned to take at most this, and at most
+  // schedule::kMaxDecodeStretch times the decodes' own step.
   Duration itl_target = std::chrono::milliseconds(50);
   // A step without decodes is planned to take at most this, so that a cancel is prompt.
   Duration prefill_step_target = std::chrono::milliseconds(80);

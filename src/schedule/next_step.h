@@ -7,10 +7,11 @@ namespace kvasir::schedule {
 
 // A chunk ends at a multiple of this, unless it ends its prompt; also the least that a prompt
 // advances in a step however little time there is, so that none starves.
-inline constexpr int32_t kChunkTokens = 16;
+inline constexpr int32_t kChunkTokens = 4;
 
-// With decodes, a step may take this many times as long as the decodes alone would.
-inline constexpr double kMaxDecodeStretch = 3.0;
+// With decodes, a step may take this many times as long as the decodes alone would: predictions are
+// a third too low at worst, and no gap between tokens should exceed four usual ones.
+inline constexpr double kMaxDecodeStretch = 2.7;
 
 // Fills `plan` (reused between steps) from the state alone:
 //  1. every decode, in rank order; when blocks run out, the sequence of the last rank is preempted,

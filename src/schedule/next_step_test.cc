@@ -132,15 +132,15 @@ TEST_F(NextStepTest, AStepWithoutDecodesKeepsItsTarget) {
   EXPECT_LE(model_.Predict(Plan().shape), 0.08);
 }
 
-TEST_F(NextStepTest, WithDecodesAStepStretchesThreefoldAtMost) {
+TEST_F(NextStepTest, WithDecodesAStepStretchesSoFarAtMost) {
   Teach();
   budget_.max_num_batched_tokens = 1000;
   for (int i = 0; i < 8; ++i) AddRunning(20, 19);
   running_.back() = View(7, 600, 0);
   const perf::StepShape shape = Plan().shape;
   ASSERT_EQ(shape.decodes, 7);
-  EXPECT_EQ(shape.prefill_tokens, 16);  // 16 of the 2 x 8 ms
-  EXPECT_LE(model_.Predict(shape), 3 * 0.0082);
+  EXPECT_EQ(shape.prefill_tokens, 12);
+  EXPECT_LE(model_.Predict(shape), kMaxDecodeStretch * 0.0082);
 }
 
 TEST_F(NextStepTest, APromptAdvancesHoweverLittleTimeThereIs) {
@@ -148,7 +148,7 @@ TEST_F(NextStepTest, APromptAdvancesHoweverLittleTimeThereIs) {
   budget_.itl_target = 1e-9;
   AddRunning(20, 19);
   AddWaiting(100);
-  EXPECT_EQ(Text(), "r0:1 w0:16");
+  EXPECT_EQ(Text(), "r0:1 w0:4");
 }
 
 TEST_F(NextStepTest, SlotsLimitWhatStarts) {
