@@ -338,6 +338,49 @@ TEST_P(AnswersTest, AreThoseOfTheRequestAlone) {
 
 INSTANTIATE_TEST_SUITE_P(BlockSizes, AnswersTest, testing::Values(16, 32));
 
+// With four tokens most drafts come true. A guide that outlives its sequence's preemption may know
+// of fewer drafts than the next pass could try.
+TEST(DraftsUnderConstraintsTest, SurviveStallsAndPreemptions) {
+  constexpr int32_t kFew = 4;
+  EngineOptions harsh{.max_num_batched_tokens = 4, .enable_prefix_caching = false};
+  harsh.max_drafts = 4;
+  harsh.test.always_draft = true;
+  harsh.test.late_guide_every_n = 2;
+  harsh.test.preempt_every_n_steps = 1;
+  const auto answers = [](const std::vector<Request>& requests, const EngineOptions& options) {
+    FakeRunner runner({.vocab_size = kFew});
+    ManualClock clock;
+    const ModelInfo model{
+        .vocab_size = kFew, .max_model_len = 512, .block_size = 16, .eos_ids = {0}};
+    Core core(runner, *FitModel(model, runner), options, clock);
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (const Request& request : requests) {
+      const auto grammar = std::make_shared<FakeGrammar>(
+          FakeGrammarOptions{.vocab_size = kFew, .seed = request.sampling.seed});
+      auto cursor = *grammar::Cursor::Create(grammar, kFew, model.eos_ids);
+      sinks.push_back(std::make_shared<RecordingSink>());
+      EXPECT_TRUE(
+          core.Add(std::make_shared<Request>(request), sinks.back(), std::move(cursor)).ok());
+    }
+    while (core.Step()) {
+    }
+    std::vector<std::vector<TokenId>> tokens;
+    for (const auto& sink : sinks) tokens.push_back(sink->choices[0].tokens);
+    return tokens;
+  };
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    std::vector<Request> requests(3);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      requests[i].id = absl::StrCat("r", i);
+      requests[i].prompt_ids.assign(12 + (seed + i) % 9, 1);
+      requests[i].constraint = Constraint{};
+      requests[i].sampling.max_tokens = 30;
+      requests[i].sampling.seed = 3 * seed + i;
+    }
+    EXPECT_EQ(answers(requests, harsh), answers(requests, {.jump_forward = false})) << seed;
+  }
+}
+
 // The oracle sees faults: a copy that is not made gives other tokens.
 TEST(AnswersOracleTest, AMissingCopyIsSeen) {
   const auto tokens = [](bool copies) {

@@ -56,7 +56,8 @@ void Core::ProposeDrafts() {
     if (sequence->Decodes()) decodes.AddDecode(sequence->length());
   }
   for (const auto& sequence : running_) {
-    if (!sequence->Decodes() || !sequence->drafts.empty()) continue;
+    // Guides that are on their way know of the drafts that they were asked for alone.
+    if (!sequence->Decodes() || !sequence->drafts.empty() || sequence->guides) continue;
     const int32_t room = sequence->group().max_tokens - sequence->outputs() - 1;
     const int32_t most = std::min(options_.max_drafts, room);
     std::vector<TokenId> found = sequence->lookup.Propose(sequence->tokens(), most);
