@@ -178,7 +178,8 @@ class Core {
   std::vector<Draw> draws_;
   std::vector<sample::Sampler> samplers_;  // one a thread of the pool
   int64_t guides_asked_ = 0;
-  GuidePool guide_pool_;  // last: its jobs end before what they work on
+  std::optional<TimePoint> guide_deadline_;  // of the step under way, once a draw looked for one
+  GuidePool guide_pool_;                     // last: its jobs end before what they work on
 };
 
 }  // namespace kvasir::engine

@@ -8,7 +8,7 @@
 namespace kvasir::engine {
 namespace {
 
-// What a draw waits for a guide that the forward pass did not hide.
+// What all draws of a step together wait for guides that the forward pass did not hide.
 constexpr Duration kGuideGrace = std::chrono::milliseconds(1);
 
 // Of one choice in the running mean of outputs.
@@ -30,7 +30,8 @@ bool Core::GuidesAreLate(Sequence& sequence) {
   if (!sequence.guides) return false;
   const int64_t every = options_.test.late_guide_every_n;
   if (every > 0 && ++guides_asked_ % every == 0) return true;
-  return !guide_pool_.Done(*sequence.guides, kGuideGrace);
+  if (!guide_deadline_) guide_deadline_ = SteadyClock().Now() + kGuideGrace;
+  return !guide_pool_.Done(*sequence.guides, *guide_deadline_);
 }
 
 void Core::AddDraw(Sequence& sequence, absl::Span<const float> logits) {
@@ -48,7 +49,7 @@ void Core::ResumeStalled() {
   std::vector<std::vector<float>> rows;  // moved, so that the spans stay
   for (const auto& sequence : running_) {
     if (sequence->held_logits.empty()) continue;
-    if (!guide_pool_.Done(*sequence->guides, Duration::zero())) continue;
+    if (!guide_pool_.Done(*sequence->guides, TimePoint::min())) continue;
     rows.push_back(std::move(sequence->held_logits));
     sequence->held_logits.clear();
     draws_.push_back(

@@ -25,8 +25,7 @@ void GuidePool::Submit(std::shared_ptr<GuideJob> job) {
   wake_.notify_one();
 }
 
-bool GuidePool::Done(const GuideJob& job, Duration timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
+bool GuidePool::Done(const GuideJob& job, TimePoint deadline) {
   MutexLock lock(mutex_);
   while (!job.done && std::chrono::steady_clock::now() < deadline) {
     done_.wait_until(mutex_, deadline);

@@ -36,8 +36,8 @@ class GuidePool {
 
   void Submit(std::shared_ptr<GuideJob> job);
 
-  // Waits for up to `timeout` of real time; whether the job is done.
-  bool Done(const GuideJob& job, Duration timeout);
+  // Waits until `deadline` of the steady clock at most; whether the job is done.
+  bool Done(const GuideJob& job, TimePoint deadline);
 
   // Returns when any job has ended since the last call, or after `timeout`.
   void AwaitAny(Duration timeout);

@@ -38,7 +38,7 @@ struct EngineOptions {
   bool jump_forward = true;
   // Tokens that prompt lookup may draft for a sequence in one pass; 0: none. Changes no answer.
   int32_t max_drafts = 0;
-  int32_t guide_threads = 1;  // that work out masks; >= 1
+  int32_t guide_threads = 2;  // that work out masks, so that a slow one holds up few; >= 1
   // A step with decodes is planned to take at most this, and at most
   // schedule::kMaxDecodeStretch times the decodes' own step.
   Duration itl_target = std::chrono::milliseconds(50);

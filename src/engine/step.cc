@@ -240,6 +240,7 @@ Status Core::RunBatch() {
 
 void Core::CommitBatch() {
   draws_.clear();
+  guide_deadline_.reset();
   absl::Span<const float> logits = absl::MakeConstSpan(logits_);
   absl::Span<const float> hidden = absl::MakeConstSpan(hidden_);
   const auto take = [](absl::Span<const float>& rows, size_t size) {
