@@ -35,7 +35,7 @@ struct TokenEvent {
   // Of a request with prompt_logprobs: the next prompt tokens, from the second on, in order. They
   // come once, whatever n is, before any output token.
   std::vector<TokenOut> prompt;
-  std::vector<float> embedding;  // of a request with pooling, with `finish`; not normalised
+  std::vector<float> embedding;  // of a request with pooling, once it is whole; not normalised
   std::optional<FinishReason> finish;
   Status error;               // set with kError
   int32_t cached_tokens = 0;  // prompt tokens that were not computed, the same in every event

@@ -96,13 +96,9 @@ void Core::Release(Sequence& sequence) {
   sequence.ReleaseBlocks();
 }
 
-void Core::EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error,
-                      std::vector<float> embedding) {
-  group.sink->OnEvent({.choice = choice,
-                       .embedding = std::move(embedding),
-                       .finish = reason,
-                       .error = error,
-                       .cached_tokens = group.cached_tokens});
+void Core::EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error) {
+  group.sink->OnEvent(
+      {.choice = choice, .finish = reason, .error = error, .cached_tokens = group.cached_tokens});
   Close(group, choice);
 }
 
@@ -121,7 +117,7 @@ void Core::Finish(Sequence& sequence, FinishReason reason, const Status& error) 
   const std::shared_ptr<Group> group = sequence.shared_group();
   const std::vector<int32_t> choices =
       sequence.forked() ? std::vector<int32_t>{sequence.choice()} : group->open_choices;
-  for (int32_t choice : choices) EmitFinish(*group, choice, reason, error, sequence.pooled);
+  for (int32_t choice : choices) EmitFinish(*group, choice, reason, error);
   Release(sequence);
   sequence.done = true;
 }

@@ -92,8 +92,7 @@ class Core {
   void CancelGroup(Group& group, std::optional<int32_t> choice);
   void CancelChoice(Sequence& sequence, std::optional<int32_t> choice);
   void Finish(Sequence& sequence, FinishReason reason, const Status& error = absl::OkStatus());
-  void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error,
-                  std::vector<float> embedding = {});
+  void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error);
   void Close(Group& group, int32_t choice);
   void Release(Sequence& sequence);
   void RemoveDone();
@@ -128,6 +127,7 @@ class Core {
   void AskForRows(const Item& item, BatchSequence* share) const;
   void TakePromptRows(const Item& item, absl::Span<const float> logits,
                       absl::Span<const float> hidden);
+  void EmitEmbedding(Sequence& sequence);
   void ScorePrompt(Sequence& sequence, int32_t end, absl::Span<const float> logits);
 
   // draw.cc: from rows of logits to tokens

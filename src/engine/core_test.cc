@@ -361,6 +361,17 @@ TEST_F(CoreTest, TellsTheRetryAfterFromTheQueue) {
   EXPECT_LE(core_->RetryAfterSeconds(), 7);
 }
 
+TEST_F(CoreTest, ACancelledEmbeddingIsNoPartOfOne) {
+  Make({}, {.max_num_batched_tokens = 16});
+  Request request = MakeRequest(Tokens(60), 0);
+  request.pooling = Pooling::kMean;
+  const auto sink = Add(request);
+  core_->Step();
+  core_->Cancel(request.id, std::nullopt);
+  EXPECT_EQ(sink->choices[0].finish, FinishReason::kCancelled);
+  EXPECT_TRUE(sink->embedding.empty());
+}
+
 TEST_F(CoreTest, PredictsHowLongTheQueueIs) {
   Make({}, {.max_num_seqs = 1});
   EXPECT_EQ(core_->QueueSeconds(), 0);

@@ -11,9 +11,9 @@ namespace kvasir::engine {
 void Core::AskForRows(const Item& item, BatchSequence* share) const {
   const Sequence& sequence = *item.sequence;
   const int32_t prompt = static_cast<int32_t>(sequence.request().prompt_ids.size());
+  if (sequence.scored >= prompt) return;
   const int32_t end = sequence.computed + item.tokens;
   const int32_t rows = end - std::clamp(sequence.scored, sequence.computed, end);
-  if (sequence.scored >= prompt) return;
   switch (sequence.request().pooling) {
     case Pooling::kNone:
       share->logits = rows;
@@ -40,11 +40,20 @@ void Core::TakePromptRows(const Item& item, absl::Span<const float> logits,
   for (size_t row = 0; row < hidden.size() / size; ++row) {
     for (size_t i = 0; i < size; ++i) sequence.pooled[i] += hidden[row * size + i];
   }
-  if (sequence.request().pooling == Pooling::kNone) ScorePrompt(sequence, end, logits);
+  const bool pools = sequence.request().pooling != Pooling::kNone;
+  if (!pools) ScorePrompt(sequence, end, logits);
   sequence.scored = std::max(sequence.scored, end);
-  if (sequence.request().pooling == Pooling::kMean && sequence.scored == prompt) {
-    for (float& value : sequence.pooled) value /= static_cast<float>(prompt);
+  if (pools && sequence.scored == prompt) EmitEmbedding(sequence);
+}
+
+void Core::EmitEmbedding(Sequence& sequence) {
+  if (sequence.request().pooling == Pooling::kMean) {
+    for (float& value : sequence.pooled) value /= static_cast<float>(sequence.scored);
   }
+  const Group& group = sequence.group();
+  group.sink->OnEvent({.choice = group.open_choices.front(),
+                       .embedding = std::move(sequence.pooled),
+                       .cached_tokens = group.cached_tokens});
 }
 
 // `logits` are the rows of positions [scored, end), and perhaps of outputs behind them. The row of
