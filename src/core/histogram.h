@@ -1,18 +1,21 @@
-// Counts of observations by size, as Prometheus wants them. A value.
+// Counts of observations by size, as Prometheus wants them. A value that copies without allocating.
 #pragma once
 
+#include <absl/types/span.h>
+
 #include <algorithm>
+#include <array>
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 namespace kvasir {
 
 class Histogram {
  public:
-  // `bounds` are the buckets' inclusive upper bounds, ascending; a last bucket has none.
-  explicit Histogram(std::vector<double> bounds)
-      : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+  static constexpr size_t kMostBounds = 15;
+
+  // `bounds` are the buckets' inclusive upper bounds, ascending, at most kMostBounds, and outlive
+  // the histogram; a last bucket has none.
+  explicit Histogram(absl::Span<const double> bounds) : bounds_(bounds) {}
 
   void Observe(double value) {
     const auto bound = std::lower_bound(bounds_.begin(), bounds_.end(), value);
@@ -20,13 +23,16 @@ class Histogram {
     sum_ += value;
   }
 
-  const std::vector<double>& bounds() const { return bounds_; }
-  const std::vector<uint64_t>& counts() const { return counts_; }  // one more than bounds
+  absl::Span<const double> bounds() const { return bounds_; }
+  // One more than bounds.
+  absl::Span<const uint64_t> counts() const {
+    return absl::MakeConstSpan(counts_).first(bounds_.size() + 1);
+  }
   double sum() const { return sum_; }
 
  private:
-  std::vector<double> bounds_;
-  std::vector<uint64_t> counts_;
+  absl::Span<const double> bounds_;
+  std::array<uint64_t, kMostBounds + 1> counts_{};
   double sum_ = 0;
 };
 
