@@ -61,6 +61,24 @@ class RealGoldenTest : public testing::Test {
     return ids;
   }
 
+  void ExpectInt8Greedy(int32_t steps) const {
+    Model model(checkpoint_, {.kernels = Kernels("auto")}, 1024);
+    const Outcome out = CompareGreedy(model);
+    Print("int8", out);
+    EXPECT_EQ(out.steps, steps);
+    EXPECT_LE(out.largest_margin, 0.7);
+    EXPECT_LE(out.different, out.steps * 4 / 100);
+  }
+
+  void ExpectFloatGreedy(int32_t steps) const {
+    Model model(checkpoint_, Reference(), 1024);
+    const Outcome out = CompareGreedy(model);
+    Print("float32", out);
+    EXPECT_EQ(out.steps, steps);
+    EXPECT_LE(out.largest_margin, 0.05);
+    EXPECT_LE(out.first_logit, 1e-3);
+  }
+
   // Expects the mean NLL of `ids` within `bound` of the reference's, and each chunk's within 0.05.
   void ExpectNll(Model& model, absl::Span<const TokenId> ids, double bound) const {
     const auto golden = ReadJson(golden_ / "perplexity.json");
@@ -133,23 +151,9 @@ class SmolLmGoldenTest : public RealGoldenTest {
   }
 };
 
-TEST_F(SmolLmGoldenTest, Int8GreedyStepsStayWithinTheMargin) {
-  Model model(checkpoint_, {.kernels = Kernels("auto")}, 1024);
-  const Outcome out = CompareGreedy(model);
-  Print("int8", out);
-  EXPECT_EQ(out.steps, 554);
-  EXPECT_LE(out.largest_margin, 0.7);
-  EXPECT_LE(out.different, out.steps * 4 / 100);
-}
+TEST_F(SmolLmGoldenTest, Int8GreedyStepsStayWithinTheMargin) { ExpectInt8Greedy(554); }
 
-TEST_F(SmolLmGoldenTest, FloatGreedyStepsEqualTheReference) {
-  Model model(checkpoint_, Reference(), 1024);
-  const Outcome out = CompareGreedy(model);
-  Print("float32", out);
-  EXPECT_EQ(out.steps, 554);
-  EXPECT_LE(out.largest_margin, 0.05);
-  EXPECT_LE(out.first_logit, 1e-3);
-}
+TEST_F(SmolLmGoldenTest, FloatGreedyStepsEqualTheReference) { ExpectFloatGreedy(554); }
 
 // All 4,096 tokens with KVASIR_LONG_TESTS, else the first 512.
 TEST_F(SmolLmGoldenTest, Int8MeanNllIsThatOfTheReference) {
@@ -193,23 +197,9 @@ class QwenGoldenTest : public RealGoldenTest {
   std::filesystem::path path_;
 };
 
-TEST_F(QwenGoldenTest, Int8GreedyStepsStayWithinTheMargin) {
-  Model model(checkpoint_, {.kernels = Kernels("auto")}, 1024);
-  const Outcome out = CompareGreedy(model);
-  Print("int8", out);
-  EXPECT_EQ(out.steps, 495);
-  EXPECT_LE(out.largest_margin, 0.7);
-  EXPECT_LE(out.different, out.steps * 4 / 100);
-}
+TEST_F(QwenGoldenTest, Int8GreedyStepsStayWithinTheMargin) { ExpectInt8Greedy(495); }
 
-TEST_F(QwenGoldenTest, FloatGreedyStepsEqualTheReference) {
-  Model model(checkpoint_, Reference(), 1024);
-  const Outcome out = CompareGreedy(model);
-  Print("float32", out);
-  EXPECT_EQ(out.steps, 495);
-  EXPECT_LE(out.largest_margin, 0.05);
-  EXPECT_LE(out.first_logit, 1e-3);
-}
+TEST_F(QwenGoldenTest, FloatGreedyStepsEqualTheReference) { ExpectFloatGreedy(495); }
 
 TEST_F(QwenGoldenTest, Int8MeanNllIsThatOfTheReference) {
   const auto ids = TextIds(path_, 4096);
