@@ -42,24 +42,13 @@ TEMPLATE = """\
 
 
 @pytest.fixture(scope="module")
-def tool_server(binary, tmp_path_factory):
+def server(binary, tmp_path_factory):
+    """In place of the shared one: the default model with a template that knows tools."""
     path = tmp_path_factory.mktemp("template") / "tools.jinja"
     path.write_text(TEMPLATE)
     running = Server("--chat-template", str(path))
     yield running
     assert running.stop() == 0, running.logged()
-
-
-@pytest.fixture
-def client(tool_server):
-    with tool_server.openai() as client:
-        yield client
-
-
-@pytest.fixture
-def http(tool_server):
-    with tool_server.http() as client:
-        yield client
 
 
 def chat(client, **kwargs):
