@@ -3,9 +3,9 @@
 namespace kvasir::engine {
 namespace {
 
-constexpr double kForget = 0.9;     // of the record, at each observation
-constexpr double kPriorHits = 1.5;  // a new sequence is given some credit
-constexpr double kPriorMisses = 1.0;
+constexpr double kForget = 0.8;     // of the record, at each observation
+constexpr double kPriorHits = 0.6;  // a new sequence is given some credit
+constexpr double kPriorMisses = 0.4;
 // Predictions are not exact: what is expected to gain less than this is not tried.
 constexpr double kMargin = 1.02;
 

@@ -77,7 +77,9 @@ void Core::CountDrafts(const Draw& draw) {
   const int32_t kept = draw.rows_used - 1;
   counters_.drafted_tokens += tried;
   counters_.accepted_drafts += kept;
-  // A choice that ended says nothing of the drafts behind its end.
+  // Drafts that a constraint forces come true whatever the lookup is worth, and a choice that ended
+  // says nothing of the drafts behind its end.
+  if (draw.guides && draw.guides->guides->front().forced) return;
   draw.sequence->draft_record.Observe(draw.finish ? kept : tried, kept);
 }
 

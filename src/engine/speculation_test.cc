@@ -52,7 +52,8 @@ TEST(DraftPolicyTest, TheRecordFollowsWhatHappens) {
   for (int i = 0; i < 10; ++i) record.Observe(4, 4);
   EXPECT_GT(record.chance(), 0.9);
   for (int i = 0; i < 20; ++i) record.Observe(4, 0);
-  EXPECT_LT(record.chance(), 0.4);
+  EXPECT_LT(record.chance(), 0.15);
+  EXPECT_EQ(BestDrafts(record.chance(), 8, {.step = 0.007, .draft = 0.001}), 0);
   EXPECT_LT(record.chance(), fresh);
   EXPECT_FALSE(record.ShouldProbe());
   for (int i = 0; i < 48; ++i) record.Skip();
