@@ -1,5 +1,5 @@
-// Threads that work out what constraints allow while the forward pass runs, so that no grammar,
-// however slow, holds up the batch.
+// Threads that work out what constraints allow while the forward pass runs, so that a slow grammar
+// holds up its own sequence and not the batch.
 #pragma once
 
 #include <condition_variable>

@@ -1,6 +1,5 @@
 // Drafts without a model: what followed the last three tokens when they last stood in the sequence
-// (prompt lookup, Saxena 2023). Good for edits, quotations and code, useless and harmless for
-// prose.
+// (prompt lookup, Saxena 2023). Meant for edits, quotations and code; prose repeats little.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

@@ -9,8 +9,8 @@ namespace kvasir::schedule {
 // advances in a step however little time there is, so that none starves.
 inline constexpr int32_t kChunkTokens = 4;
 
-// With decodes, a step may take this many times as long as the decodes alone would: predictions are
-// a third too low at worst, and no gap between tokens should exceed four usual ones.
+// With decodes, a step may take this many times as long as the decodes alone would: so that the
+// gaps between tokens stay under four usual ones where the prediction is a third too low.
 inline constexpr double kMaxDecodeStretch = 2.7;
 
 // Fills `plan` (reused between steps) from the state alone:
