@@ -130,7 +130,7 @@ def test_contradictions_raise_and_name_the_field(client, arguments, param):
     assert raised.value.param == param
 
 
-def test_tools_need_a_form_that_the_template_shows(server):
-    with server.openai() as client, pytest.raises(openai.BadRequestError) as raised:
+def test_tools_need_a_form_that_the_template_shows(start_server):
+    with start_server().openai() as client, pytest.raises(openai.BadRequestError) as raised:
         chat(client, tools=TOOLS)
     assert raised.value.param == "tools"
