@@ -130,6 +130,10 @@ class Core {
   void EmitEmbedding(Sequence& sequence);
   void ScorePrompt(Sequence& sequence, int32_t end, absl::Span<const float> logits);
 
+  absl::Span<const float> RowOf(absl::Span<const float> logits, int64_t row) const {
+    return logits.subspan(row * model_.vocab_size, model_.vocab_size);
+  }
+
   // draw.cc: from rows of logits to tokens
   void AskForGuides(Sequence& sequence, int32_t drafts);
   bool GuidesAreLate(Sequence& sequence);

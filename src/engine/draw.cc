@@ -127,8 +127,7 @@ void Core::DrawRows(Draw& draw, sample::Sampler& sampler) const {
 
 StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const {
   const Sequence& sequence = *draw.sequence;
-  const absl::Span<const float> logits =
-      draw.logits.subspan(row * size_t{static_cast<size_t>(model_.vocab_size)}, model_.vocab_size);
+  const absl::Span<const float> logits = RowOf(draw.logits, row);
   sample::Position position{.choice = sequence.choice(),
                             .index = sequence.outputs(),
                             .counts = sequence.counts(),
@@ -136,7 +135,11 @@ StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler&
                             .eos_ids = model_.eos_ids};
   if (draw.guides) {
     KVASIR_RETURN_IF_ERROR(draw.guides->guides.status());
-    const grammar::Guide& guide = draw.guides->guides->at(row);
+    const std::vector<grammar::Guide>& guides = *draw.guides->guides;
+    if (row >= static_cast<int32_t>(guides.size())) {
+      return absl::InternalError("constraint: nobody asked what may come here");
+    }
+    const grammar::Guide& guide = guides[row];
     if (guide.forced) {
       return sample::Sampler::Report(logits, sequence.sampling().logprobs, *guide.forced);
     }
@@ -183,9 +186,8 @@ void Core::CommitDraw(Draw& draw) {
   const int32_t first = sequence.outputs() - static_cast<int32_t>(draw.outs.size());
   if (options_.test.on_logits) {
     for (int32_t row = 0; row < draw.rows_used; ++row) {
-      options_.test.on_logits(
-          sequence.request().id, sequence.choice(), first + row,
-          draw.logits.subspan(row * static_cast<size_t>(model_.vocab_size), model_.vocab_size));
+      options_.test.on_logits(sequence.request().id, sequence.choice(), first + row,
+                              RowOf(draw.logits, row));
     }
   }
   counters_.generated_tokens += static_cast<int64_t>(draw.outs.size());

@@ -65,8 +65,8 @@ void Core::ScorePrompt(Sequence& sequence, int32_t end, absl::Span<const float> 
   if (last <= first) return;
   std::vector<StatusOr<TokenOut>> reports(last - first, TokenOut());
   runner_.pool().ParallelFor(last - first, [&](int64_t i, int) {
-    reports[i] = sample::Sampler::Report(logits.subspan(i * model_.vocab_size, model_.vocab_size),
-                                         sequence.request().prompt_logprobs, ids[first + i + 1]);
+    reports[i] = sample::Sampler::Report(RowOf(logits, i), sequence.request().prompt_logprobs,
+                                         ids[first + i + 1]);
   });
   std::vector<TokenOut> scores;
   for (StatusOr<TokenOut>& report : reports) {
