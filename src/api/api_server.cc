@@ -25,9 +25,15 @@ class Server final : public ApiServer {
                  .text_pool = text_pool_,
                  .constraint_pool = constraint_pool_,
                  .request_timeout = options.request_timeout,
+                 .pooling = options.pooling,
                  .version = options.version},
         router_({.api_keys = options.api_keys, .allowed_origins = options.allowed_origins}) {
-    AddGenerationRoutes(service_, router_);
+    AddOpenAiRoutes(service_, router_);
+    AddResponsesRoutes(service_, router_);
+    AddMessagesRoutes(service_, router_);
+    AddEmbeddingRoutes(service_, router_);
+    AddOllamaRoutes(service_, router_);
+    AddSglangRoutes(service_, router_);
     AddTextRoutes(service_, router_);
     AddServiceRoutes(service_, router_);
   }

@@ -20,7 +20,8 @@ struct ApiOptions {
   Duration request_timeout = std::chrono::minutes(10);  // of a generation
   int text_threads = 1;                                 // for inputs over 8 KB
   size_t max_waiting_texts = 64;                        // more are answered 429
-  std::string version;                                  // what /version says
+  Pooling pooling = Pooling::kMean;  // of embeddings, where a client does not say
+  std::string version;               // what /version says
 };
 
 class ApiServer {

@@ -6,9 +6,7 @@
 #include <set>
 #include <thread>
 
-#include "api/testing/fake_engine.h"
-#include "api/testing/http_client.h"
-#include "api/testing/toy_text.h"
+#include "api/testing/server_fixture.h"
 
 namespace kvasir::api {
 namespace {
@@ -22,22 +20,8 @@ using testing::HttpConnection;
 using testing::Reply;
 using testing::Tokens;
 
-class ApiServerTest : public ::testing::Test {
+class ApiServerTest : public testing::ServerFixture {
  protected:
-  ApiServerTest() {
-    options_.http.port = 0;
-    options_.version = "1.2.3";
-  }
-
-  void Start() {
-    auto server = ApiServer::Start(engine_, text_, options_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-  }
-
-  Reply Post(std::string_view path, std::string_view body, std::string_view headers = "") {
-    return Call(server_->port(), "POST", path, body, headers);
-  }
   Reply Chat(std::string_view extra = "") {
     return Post("/v1/chat/completions",
                 fmt::format(R"({{"messages":[{{"role":"user","content":"hi"}}]{}}})", extra));
@@ -45,16 +29,6 @@ class ApiServerTest : public ::testing::Test {
   Reply Complete(std::string_view extra = "") {
     return Post("/v1/completions", fmt::format(R"({{"prompt":"hi"{}}})", extra));
   }
-  Reply Get(std::string_view path, std::string_view headers = "") {
-    return Call(server_->port(), "GET", path, "", headers);
-  }
-
-  FakeEngine engine_;
-  testing::ToyTokenizer tokenizer_;
-  testing::ToyChatTemplate chat_template_;
-  ServedText text_{&tokenizer_, &chat_template_};
-  ApiOptions options_;
-  std::unique_ptr<ApiServer> server_;
 };
 
 TEST_F(ApiServerTest, AnswersAChat) {

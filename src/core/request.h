@@ -16,6 +16,12 @@ namespace kvasir {
 // What of the prompt's hidden states makes an embedding.
 enum class Pooling { kNone, kMean, kLast };
 
+// Of sampling.n hypotheses that are kept instead of sampled choices.
+struct BeamSearch {
+  float length_penalty = 1.0f;
+  bool early_stopping = false;
+};
+
 struct Request {
   std::string id;                   // unique among the requests in flight
   std::vector<TokenId> prompt_ids;  // at least one
@@ -28,6 +34,7 @@ struct Request {
   // Of each prompt token but the first, given those before it: -1 none, k >= 0 its log-probability
   // and the k best alternatives.
   int32_t prompt_logprobs = -1;
+  std::optional<BeamSearch> beams;
   Pooling pooling = Pooling::kNone;  // not kNone: the answer is an embedding, and no tokens
   int32_t priority = 0;              // lower is sooner
   TimePoint arrival{};

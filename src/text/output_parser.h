@@ -27,6 +27,7 @@ class OutputParser {
   ParsedOutput Add(std::string_view text);
   ParsedOutput Finish();  // nothing can be added after it
 
+  bool in_reasoning() const { return reasoning_.inside(); }
   int32_t calls() const { return calls_->calls(); }
 
  private:

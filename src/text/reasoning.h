@@ -24,6 +24,8 @@ class ReasoningSplitter {
   Output Add(std::string_view text);
   Output Finish();
 
+  bool inside() const { return state_ == State::kInsideStart || state_ == State::kInside; }
+
  private:
   enum class State { kStart, kInsideStart, kInside, kAfter, kContent };
 

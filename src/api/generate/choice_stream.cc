@@ -19,16 +19,19 @@ std::vector<TokenId> ControlTokensOf(const text::OutputFormat& format,
 
 }  // namespace
 
+void ChoiceDelta::AddCall(ToolCallPiece piece) {
+  if (tool_calls.empty() || tool_calls.back().index != piece.index) {
+    tool_calls.push_back(std::move(piece));
+  } else {
+    tool_calls.back().arguments += piece.arguments;
+  }
+}
+
 void ChoiceDelta::Append(ChoiceDelta next) {
   text += next.text;
   reasoning += next.reasoning;
-  for (ToolCallPiece& piece : next.tool_calls) {
-    if (tool_calls.empty() || tool_calls.back().index != piece.index) {
-      tool_calls.push_back(std::move(piece));
-    } else {
-      tool_calls.back().arguments += piece.arguments;
-    }
-  }
+  for (ToolCallPiece& piece : next.tool_calls) AddCall(std::move(piece));
+  reasoning_tokens += next.reasoning_tokens;
   std::move(next.tokens.begin(), next.tokens.end(), std::back_inserter(tokens));
   if (!next.finish_reason.empty()) {
     finish_reason = std::move(next.finish_reason);
@@ -52,26 +55,30 @@ void ChoiceStream::AddParsed(text::ParsedOutput parsed, ChoiceDelta* delta) {
     ToolCallPiece piece{
         .index = call.index, .name = std::move(call.name), .arguments = std::move(call.arguments)};
     if (!piece.name.empty()) piece.id = options_.new_call_id();
-    delta->tool_calls.push_back(std::move(piece));
+    delta->AddCall(std::move(piece));
   }
 }
 
-// Splits the text that an event gave, and at the end what was held back.
-void ChoiceStream::Parse(ChoiceDelta* delta) {
+// Text that no stop string can be part of any more.
+void ChoiceStream::AddOutput(std::string_view text, ChoiceDelta* delta) {
+  if (parser_) {
+    AddParsed(parser_->Add(text), delta);
+  } else {
+    delta->text += text;
+  }
+}
+
+// What the parser held back.
+void ChoiceStream::FinishParser(ChoiceDelta* delta) {
   if (!parser_) return;
-  AddParsed(parser_->Add(std::exchange(delta->text, {})), delta);
-  if (!finished_) return;
   AddParsed(parser_->Finish(), delta);
   if (parser_->calls() > 0 && delta->finish_reason == "stop") delta->finish_reason = "tool_calls";
 }
 
 void ChoiceStream::AddText(std::string_view piece, ChoiceDelta* delta) {
-  if (tokens_ <= options_.min_tokens) {
-    delta->text += piece;
-    return;
-  }
+  if (tokens_ <= options_.min_tokens) return AddOutput(piece, delta);
   text::StopMatcher::Result result = stop_matcher_.Add(piece);
-  delta->text += result.text;
+  AddOutput(result.text, delta);
   if (!result.match) return;
   delta->finish_reason = "stop";
   delta->stop_reason = *std::move(result.match);
@@ -82,7 +89,7 @@ void ChoiceStream::Finish(const TokenEvent& event, ChoiceDelta* delta) {
   if (detokenizer_ != nullptr) {
     AddText(detokenizer_->Flush(), delta);
     if (finished_) return;  // a stop string ended in the very last characters
-    delta->text += stop_matcher_.Flush();
+    AddOutput(stop_matcher_.Flush(), delta);
   }
   finished_ = true;
   delta->finish_reason = event.finish == FinishReason::kLength ? "length" : "stop";
@@ -92,23 +99,24 @@ void ChoiceStream::Finish(const TokenEvent& event, ChoiceDelta* delta) {
   if (std::find(ids.begin(), ids.end(), last) != ids.end()) delta->stop_reason = last;
 }
 
+void ChoiceStream::AddToken(const TokenOut& token, bool is_text, ChoiceDelta* delta) {
+  delta->tokens.push_back(token);
+  ++tokens_;
+  const bool before = parser_ && parser_->in_reasoning();
+  if (is_text && detokenizer_ != nullptr) AddText(detokenizer_->Add(token.id), delta);
+  if (before || (parser_ && parser_->in_reasoning())) ++delta->reasoning_tokens;
+}
+
 ChoiceDelta ChoiceStream::Add(const TokenEvent& event) {
   ChoiceDelta delta;
   if (finished_) return delta;
-  for (size_t i = 0; i < event.tokens.size(); ++i) {
-    const TokenOut& token = event.tokens[i];
-    delta.tokens.push_back(token);
-    ++tokens_;
+  for (size_t i = 0; !finished_ && i < event.tokens.size(); ++i) {
     const bool end_token = event.finish == FinishReason::kStop && i + 1 == event.tokens.size();
-    if (detokenizer_ == nullptr || (end_token && !options_.include_stop)) continue;
-    AddText(detokenizer_->Add(token.id), &delta);
-    if (finished_) {
-      delta.cancel_engine = !event.finish.has_value();
-      break;
-    }
+    AddToken(event.tokens[i], !end_token || options_.include_stop, &delta);
+    delta.cancel_engine = finished_ && !event.finish.has_value();
   }
   if (event.finish && !finished_) Finish(event, &delta);
-  Parse(&delta);
+  if (finished_) FinishParser(&delta);
   return delta;
 }
 

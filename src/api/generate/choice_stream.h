@@ -29,12 +29,14 @@ struct ChoiceDelta {
   std::string text;       // whole UTF-8 sequences; without what the fields below hold
   std::string reasoning;  // likewise
   std::vector<ToolCallPiece> tool_calls;
+  int32_t reasoning_tokens = 0;  // of `tokens`: those in the reasoning, and those of its marks
   std::vector<TokenOut> tokens;  // an end token and the tokens of a stop string are among them
   std::string finish_reason;     // empty while the choice goes on; "stop", "length", "tool_calls"
   // What stopped it: a stop string, a stop token id, or nothing (an end token of the model).
   std::variant<std::monostate, TokenId, std::string> stop_reason;
   bool cancel_engine = false;  // a stop string matched while the engine was still at work
 
+  void AddCall(ToolCallPiece piece);  // joined to the last one, if it is of the same call
   void Append(ChoiceDelta next);
 };
 
@@ -62,8 +64,10 @@ class ChoiceStream {
   bool finished() const { return finished_; }
 
  private:
+  void AddToken(const TokenOut& token, bool is_text, ChoiceDelta* delta);
   void AddText(std::string_view piece, ChoiceDelta* delta);
-  void Parse(ChoiceDelta* delta);
+  void FinishParser(ChoiceDelta* delta);
+  void AddOutput(std::string_view text, ChoiceDelta* delta);
   void AddParsed(text::ParsedOutput parsed, ChoiceDelta* delta);
   void Finish(const TokenEvent& event, ChoiceDelta* delta);
 

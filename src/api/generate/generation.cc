@@ -1,91 +1,24 @@
 #include "api/generate/generation.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "api/generate/submission.h"
 #include "api/protocol/error.h"
 #include "base/clock.h"
-#include "base/mutex.h"
 
 namespace kvasir::api {
 namespace {
-
-TimePoint Now() { return SteadyClock().Now(); }
-
-struct Arrived {
-  size_t prompt = 0;
-  TimePoint at{};  // when the engine made it, not when this thread came to look
-  TokenEvent event;
-};
 
 struct Choice {
   explicit Choice(const ChoiceOptions& options) : stream(options) {}
 
   ChoiceStream stream;
-  ChoiceDelta whole;    // of a choice that is not streamed
-  bool opened = false;  // its first chunk is out
+  ChoiceDelta whole;  // of a choice that is not streamed
   int64_t tokens = 0;
   TimePoint last_token{};
-};
-
-class Generation : public std::enable_shared_from_this<Generation> {
- public:
-  Generation(EngineClient& engine, Metrics& metrics, std::shared_ptr<Exchange> exchange,
-             GenerationJob job);
-
-  void Start();
-
-  // On the engine's thread: leaves the event and, if none is under way, asks the executor to look.
-  // What waits is bounded by what the requests may generate.
-  void Deliver(size_t prompt, TokenEvent event);
-
- private:
-  struct Sink;
-
-  void Drain();
-  void Handle(Arrived arrived);
-  void Observe(const Arrived& arrived, Choice& choice, int64_t tokens);
-  void WriteChunks(size_t index, const ChoiceDelta& delta);
-  void WriteChunk(const Json& chunk);
-  void BeginStream();
-  void Finish();
-  void Fail(const Status& status);
-  void CancelAll();
-  Status EndedEarly(const Arrived& arrived) const;
-  AnswerPart Part(size_t index, const ChoiceDelta& delta) const;
-  bool HasNews(const ChoiceDelta& delta) const;
-
-  EngineClient& engine_;
-  Metrics& metrics_;
-  const std::shared_ptr<Exchange> exchange_;
-  const GenerationJob job_;
-  const size_t n_;
-  ChoiceOptions choice_options_;
-  std::vector<Choice> choices_;    // prompt * n + choice
-  std::vector<bool> first_token_;  // of each prompt: seen
-  std::vector<int32_t> cached_tokens_;
-  size_t submitted_ = 0;
-  size_t unfinished_ = 0;
-  Usage usage_;
-  bool streaming_ = false;  // the head is out
-  bool over_ = false;       // answered, failed or abandoned: later events mean nothing
-  std::string out_;         // chunks of the events at hand, written together
-
-  Mutex mutex_;
-  std::vector<Arrived> mailbox_ GUARDED_BY(mutex_);
-  bool scheduled_ GUARDED_BY(mutex_) = false;
-};
-
-struct Generation::Sink final : TokenSink {
-  Sink(std::shared_ptr<Generation> generation, size_t prompt)
-      : generation(std::move(generation)), prompt(prompt) {}
-  void OnEvent(TokenEvent event) override { generation->Deliver(prompt, std::move(event)); }
-
-  const std::shared_ptr<Generation> generation;
-  const size_t prompt;
 };
 
 ChoiceOptions MakeChoiceOptions(const GenerationJob& job) {
@@ -101,17 +34,53 @@ ChoiceOptions MakeChoiceOptions(const GenerationJob& job) {
           .new_call_id = job.new_call_id};
 }
 
+double MeanLogprob(const ChoiceDelta& whole) {
+  double sum = 0;
+  for (const TokenOut& token : whole.tokens) sum += token.logprob;
+  return sum / static_cast<double>(std::max<size_t>(1, whole.tokens.size()));
+}
+
+class Generation final : public Submission {
+ public:
+  Generation(EngineClient& engine, Metrics& metrics, std::shared_ptr<Exchange> exchange,
+             GenerationJob job);
+
+ private:
+  void Handle(Arrived arrived) override;
+  void Flush() override;
+  void AnswerError(const Status& status) override;
+
+  void Observe(const Arrived& arrived, Choice& choice, const ChoiceDelta& delta);
+  void BeginStream();
+  void Finish();
+  std::vector<int32_t> BestChoices(size_t prompt) const;
+  AnswerPart Part(size_t prompt, int32_t choice, const ChoiceDelta& delta) const;
+
+  const GenerationJob job_;
+  const int32_t made_;      // choices of a prompt
+  const int32_t answered_;  // of those
+  ChoiceOptions choice_options_;
+  std::vector<Choice> choices_;    // prompt * made_ + choice
+  std::vector<bool> first_token_;  // of each prompt: seen
+  std::vector<std::vector<TokenOut>> prompt_logprobs_;
+  std::vector<int32_t> cached_tokens_;
+  size_t unfinished_ = 0;
+  Usage usage_;
+  bool streaming_ = false;  // the head is out
+  std::string out_;         // pieces of the events at hand, written together
+};
+
 Generation::Generation(EngineClient& engine, Metrics& metrics, std::shared_ptr<Exchange> exchange,
                        GenerationJob job)
-    : engine_(engine),
-      metrics_(metrics),
-      exchange_(std::move(exchange)),
+    : Submission(engine, metrics, std::move(exchange), job.requests),
       job_(std::move(job)),
-      n_(static_cast<size_t>(job_.options.sampling.n)),
+      made_(job_.requests.front()->sampling.n),
+      answered_(job_.options.sampling.n),
       choice_options_(MakeChoiceOptions(job_)),
       first_token_(job_.requests.size(), false),
-      cached_tokens_(job_.requests.size(), 0) {
-  unfinished_ = n_ * job_.requests.size();
+      prompt_logprobs_(job_.requests.size()),
+      cached_tokens_(job_.requests.size(), 0),
+      unfinished_(job_.requests.size() * made_) {
   choices_.reserve(unfinished_);
   for (size_t i = 0; i < unfinished_; ++i) choices_.emplace_back(choice_options_);
   for (const auto& request : job_.requests) {
@@ -119,176 +88,104 @@ Generation::Generation(EngineClient& engine, Metrics& metrics, std::shared_ptr<E
   }
 }
 
-void Generation::Start() {
-  exchange_->OnGone([self = shared_from_this()] {
-    self->over_ = true;
-    self->metrics_.finished_abort.Increment();
-    self->CancelAll();
-  });
-  for (const auto& request : job_.requests) {
-    if (over_) return;  // the client left while its prompt was tokenized
-    const Status status =
-        engine_.Submit(request, std::make_shared<Sink>(shared_from_this(), submitted_));
-    if (!status.ok()) return Fail(FieldFromMessage(status));
-    ++submitted_;
-  }
-}
-
-void Generation::Deliver(size_t prompt, TokenEvent event) {
-  {
-    MutexLock lock(mutex_);
-    mailbox_.push_back({prompt, Now(), std::move(event)});
-    if (std::exchange(scheduled_, true)) return;
-  }
-  exchange_->Post([self = shared_from_this()] { self->Drain(); });
-}
-
-void Generation::Drain() {
-  std::vector<Arrived> arrived;
-  {
-    MutexLock lock(mutex_);
-    arrived.swap(mailbox_);
-    scheduled_ = false;
-  }
-  for (Arrived& a : arrived) {
-    if (over_) return;
-    Handle(std::move(a));
-  }
-  if (over_ || out_.empty()) return;
-  BeginStream();
-  exchange_->Write(std::exchange(out_, {}));
-}
-
 void Generation::Handle(Arrived arrived) {
-  const size_t index = arrived.prompt * n_ + static_cast<size_t>(arrived.event.choice);
-  Choice& choice = choices_[index];
+  TokenEvent& event = arrived.event;
+  Choice& choice = choices_[arrived.prompt * made_ + event.choice];
   if (choice.stream.finished()) return;  // what the engine made before it saw the cancel
-  cached_tokens_[arrived.prompt] = arrived.event.cached_tokens;
-  if (arrived.event.finish == FinishReason::kError ||
-      arrived.event.finish == FinishReason::kCancelled) {
-    return Fail(EndedEarly(arrived));
-  }
-  ChoiceDelta delta = choice.stream.Add(arrived.event);
-  Observe(arrived, choice, static_cast<int64_t>(delta.tokens.size()));
-  if (delta.cancel_engine) {
-    engine_.Cancel(job_.requests[arrived.prompt]->id, arrived.event.choice);
-  }
+  usage_.cached_tokens += event.cached_tokens - cached_tokens_[arrived.prompt];
+  cached_tokens_[arrived.prompt] = event.cached_tokens;
+  if (const Status early = EndedEarly(arrived); !early.ok()) return Fail(early);
+  std::move(event.prompt.begin(), event.prompt.end(),
+            std::back_inserter(prompt_logprobs_[arrived.prompt]));
+  ChoiceDelta delta = choice.stream.Add(event);
+  Observe(arrived, choice, delta);
+  if (delta.cancel_engine) CancelChoice(arrived.prompt, event.choice);
   const bool length = delta.finish_reason == "length";
-  if (job_.options.stream) {
-    WriteChunks(index, delta);
-  } else {
+  if (!job_.options.stream) {
     choice.whole.Append(std::move(delta));
+  } else if (event.choice < answered_ && (!event.tokens.empty() || choice.stream.finished())) {
+    job_.writer->Write(Part(arrived.prompt, event.choice, delta), usage_, &out_);
   }
   if (!choice.stream.finished()) return;
-  (length ? metrics_.finished_length : metrics_.finished_stop).Increment();
+  (length ? metrics().finished_length : metrics().finished_stop).Increment();
   if (--unfinished_ == 0) Finish();
 }
 
-void Generation::Observe(const Arrived& arrived, Choice& choice, int64_t tokens) {
+void Generation::Observe(const Arrived& arrived, Choice& choice, const ChoiceDelta& delta) {
+  const int64_t tokens = static_cast<int64_t>(delta.tokens.size());
   if (tokens == 0) return;
   usage_.completion_tokens += tokens;
+  usage_.reasoning_tokens += delta.reasoning_tokens;
   if (!first_token_[arrived.prompt]) {
     first_token_[arrived.prompt] = true;
-    metrics_.time_to_first_token.Observe(
+    metrics().time_to_first_token.Observe(
         ToSeconds(arrived.at - job_.requests[arrived.prompt]->arrival));
   }
   if (choice.tokens > 0) {
-    metrics_.inter_token_latency.Observe(ToSeconds(arrived.at - choice.last_token) /
-                                         static_cast<double>(tokens));
+    metrics().inter_token_latency.Observe(ToSeconds(arrived.at - choice.last_token) /
+                                          static_cast<double>(tokens));
   }
   choice.tokens += tokens;
   choice.last_token = arrived.at;
 }
 
-AnswerPart Generation::Part(size_t index, const ChoiceDelta& delta) const {
-  return {.index = static_cast<int32_t>(index),
-          .prompt_ids = &job_.requests[index / n_]->prompt_ids,
+AnswerPart Generation::Part(size_t prompt, int32_t choice, const ChoiceDelta& delta) const {
+  return {.index = static_cast<int32_t>(prompt) * answered_ + choice,
+          .prompt_ids = &job_.requests[prompt]->prompt_ids,
+          .prompt_logprobs = &prompt_logprobs_[prompt],
+          .cached_tokens = cached_tokens_[prompt],
+          .echo = job_.echoes.empty() ? nullptr : &job_.echoes[prompt],
           .delta = &delta};
-}
-
-// Text may be held back for a while; a chunk that would say nothing is not sent.
-bool Generation::HasNews(const ChoiceDelta& delta) const {
-  const bool tokens_count = job_.writer->head().logprobs || job_.writer->head().token_ids;
-  return !delta.text.empty() || !delta.reasoning.empty() || !delta.tool_calls.empty() ||
-         !delta.finish_reason.empty() || (tokens_count && !delta.tokens.empty());
-}
-
-void Generation::WriteChunks(size_t index, const ChoiceDelta& delta) {
-  Choice& choice = choices_[index];
-  const bool first = !std::exchange(choice.opened, true);
-  if (first) {
-    const Json opening = job_.writer->Opening(Part(index, delta));
-    if (!opening.is_null()) WriteChunk(opening);
-  }
-  if (HasNews(delta)) WriteChunk(job_.writer->Chunk(Part(index, delta), first));
-}
-
-void Generation::WriteChunk(const Json& chunk) {
-  if (!job_.options.include_usage) {
-    out_ += fmt::format("data: {}\n\n", Dump(chunk));
-    return;
-  }
-  Json with_usage = chunk;
-  with_usage["usage"] = job_.options.continuous_usage ? UsageJson(usage_) : Json(nullptr);
-  out_ += fmt::format("data: {}\n\n", Dump(with_usage));
 }
 
 void Generation::BeginStream() {
   if (std::exchange(streaming_, true)) return;
-  exchange_->BeginStream({.content_type = "text/event-stream; charset=utf-8",
+  exchange().BeginStream({.content_type = std::string(job_.writer->StreamType()),
                           .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
 }
 
-void Generation::Finish() {
-  over_ = true;
-  usage_.cached_tokens = 0;
-  for (const int32_t cached : cached_tokens_) usage_.cached_tokens += cached;
-  const TimePoint now = Now();
-  for (const auto& request : job_.requests) {
-    metrics_.e2e_request_latency.Observe(ToSeconds(now - request->arrival));
-    metrics_.request_prompt_tokens.Observe(static_cast<double>(request->prompt_ids.size()));
+void Generation::Flush() {
+  if (out_.empty()) return;
+  BeginStream();
+  exchange().Write(std::exchange(out_, {}));
+}
+
+// Beams come best first; of sampled choices those with the highest log-probability a token.
+std::vector<int32_t> Generation::BestChoices(size_t prompt) const {
+  std::vector<int32_t> order(made_);
+  for (int32_t i = 0; i < made_; ++i) order[i] = i;
+  if (made_ > answered_ && !job_.options.beam_search) {
+    const auto score = [&](int32_t i) { return MeanLogprob(choices_[prompt * made_ + i].whole); };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return score(a) > score(b); });
   }
-  metrics_.request_generation_tokens.Observe(static_cast<double>(usage_.completion_tokens));
+  order.resize(answered_);
+  return order;
+}
+
+void Generation::Finish() {
+  Conclude(usage_.completion_tokens);
   if (job_.options.stream) {
-    if (job_.options.include_usage) {
-      out_ += fmt::format("data: {}\n\n", Dump(job_.writer->UsageChunk(usage_)));
-    }
-    out_ += "data: [DONE]\n\n";
-    BeginStream();
-    exchange_->Write(std::exchange(out_, {}));
-    return exchange_->End();
+    job_.writer->End(usage_, &out_);
+    Flush();
+    return exchange().End();
   }
   std::vector<AnswerPart> parts;
-  for (size_t i = 0; i < choices_.size(); ++i) parts.push_back(Part(i, choices_[i].whole));
-  exchange_->Respond({.body = Dump(job_.writer->Whole(parts, usage_))});
+  for (size_t prompt = 0; prompt < job_.requests.size(); ++prompt) {
+    int32_t place = 0;
+    for (const int32_t choice : BestChoices(prompt)) {
+      parts.push_back(Part(prompt, place++, choices_[prompt * made_ + choice].whole));
+    }
+  }
+  exchange().Respond({.body = Dump(job_.writer->Whole(parts, usage_))});
 }
 
-// Why a choice ended without an answer.
-Status Generation::EndedEarly(const Arrived& arrived) const {
-  if (arrived.event.finish == FinishReason::kError) {
-    return arrived.event.error.ok() ? absl::InternalError("the engine failed")
-                                    : arrived.event.error;
-  }
-  if (arrived.at >= job_.requests[arrived.prompt]->deadline) {
-    return absl::DeadlineExceededError("the request took longer than the server allows");
-  }
-  return absl::UnavailableError("the server ended the request");
-}
-
-void Generation::Fail(const Status& status) {
-  over_ = true;
-  metrics_.finished_error.Increment();
-  CancelAll();
+void Generation::AnswerError(const Status& status) {
   const ErrorObject error = ToErrorObject(status);
-  if (!streaming_ && out_.empty()) return exchange_->Respond(ErrorResponse(error));
-  BeginStream();
-  out_ += fmt::format("data: {}\n\ndata: [DONE]\n\n", ErrorJson(error));
-  exchange_->Write(std::exchange(out_, {}));
-  exchange_->End();
-}
-
-void Generation::CancelAll() {
-  for (size_t i = 0; i < submitted_; ++i) engine_.Cancel(job_.requests[i]->id, std::nullopt);
+  if (!streaming_ && out_.empty()) return exchange().Respond(job_.error(error));
+  job_.writer->Fail(error, &out_);
+  Flush();
+  exchange().End();
 }
 
 }  // namespace

@@ -3,13 +3,14 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "api/generate/choice_stream.h"
 #include "api/http/exchange.h"
 #include "api/metrics.h"
+#include "api/protocol/answer.h"
 #include "api/protocol/request.h"
-#include "api/protocol/response.h"
 #include "core/engine_client.h"
 
 namespace kvasir::api {
@@ -18,9 +19,12 @@ struct GenerationJob {
   std::vector<std::shared_ptr<const Request>> requests;  // one a prompt, all with the same n
   GenerationOptions options;
   std::unique_ptr<AnswerWriter> writer;
+  HttpResponse (*error)(const ErrorObject&) =
+      &ErrorResponse;                          // one that comes instead of an answer
   const text::Tokenizer* tokenizer = nullptr;  // null: no text
-  bool continues_prompt = false;               // the answer's text goes on from the prompt's
-  text::OutputFormat format;                   // of the answer's reasoning and tool calls
+  std::vector<std::string> echoes;  // a prompt's text each, or empty: not part of answers
+  bool continues_prompt = false;    // the answer's text goes on from the prompt's
+  text::OutputFormat format;        // of the answer's reasoning and tool calls
   text::ReasoningState reasoning = text::ReasoningState::kNotBegun;  // where the prompt leaves off
   std::function<std::string()> new_call_id;                          // for a format with tool calls
 };

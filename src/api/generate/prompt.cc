@@ -6,6 +6,7 @@
 
 #include "api/protocol/error.h"
 #include "core/block_hash.h"
+#include "text/infill.h"
 
 namespace kvasir::api {
 namespace {
@@ -53,6 +54,17 @@ void Truncate(const ModelInfo& model, const GenerationOptions& options, std::vec
   const int32_t keep =
       *options.truncate_prompt == -1 ? std::max(1, room) : *options.truncate_prompt;
   if (ids->size() > static_cast<size_t>(keep)) ids->erase(ids->begin(), ids->end() - keep);
+}
+
+// How many choices the engine makes, which may be more than are answered.
+void SetParallel(const GenerationOptions& options, Request* request) {
+  SamplingParams& sampling = request->sampling;
+  sampling.n = std::max(options.best_of, options.sampling.n);
+  if (options.beam_search) {
+    request->beams = BeamSearch{options.length_penalty, options.early_stopping};
+  } else if (sampling.n > options.sampling.n) {
+    sampling.logprobs = std::max(sampling.logprobs, int32_t{0});  // to rank them by
+  }
 }
 
 // Of a rendering: the template's own words are about the messages.
@@ -119,6 +131,16 @@ StatusOr<std::vector<TokenId>> EncodePrompt(const ServedText& text, const TextOr
   return ids;
 }
 
+StatusOr<std::vector<TokenId>> EncodeInfill(const ServedText& text, const std::string& before,
+                                            const std::string& after) {
+  if (text.tokenizer == nullptr) {
+    return FieldError("suffix", "this model is served without a tokenizer");
+  }
+  StatusOr<std::vector<TokenId>> ids = text::EncodeInfill(*text.tokenizer, before, after);
+  if (!absl::IsInvalidArgument(ids.status())) return ids;
+  return FieldError("suffix", std::string(ids.status().message()));
+}
+
 StatusOr<std::vector<std::vector<TokenId>>> EncodeBadWords(const text::Tokenizer& tokenizer,
                                                            const std::vector<std::string>& words) {
   std::vector<std::vector<TokenId>> sequences;
@@ -144,7 +166,10 @@ StatusOr<std::shared_ptr<const Request>> BuildRequest(const ModelInfo& model,
                           MaxTokens(model, options, static_cast<int32_t>(prompt_ids.size()),
                                     context.default_max_tokens));
   KVASIR_RETURN_IF_ERROR(FieldFromMessage(Validate(request->sampling, model.vocab_size)));
+  SetParallel(options, request.get());
   request->constraint = options.constraint;
+  request->prompt_logprobs = options.prompt_logprobs;
+  request->pooling = options.pooling;
   request->id = context.id;
   request->hash_root =
       CacheRoot(model.weights_fingerprint, model.numerics_id, "", options.cache_salt);

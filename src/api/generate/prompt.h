@@ -37,6 +37,10 @@ StatusOr<EncodedChat> EncodeChat(const ServedText& text, const ChatPrompt& promp
 StatusOr<std::vector<TokenId>> EncodePrompt(const ServedText& text, const TextOrIds& prompt,
                                             bool add_special_tokens, const std::string& field);
 
+// The prompt that asks for what stands between two texts; errors are of the field `suffix`.
+StatusOr<std::vector<TokenId>> EncodeInfill(const ServedText& text, const std::string& before,
+                                            const std::string& after);
+
 // The token sequences that spell a word, at the beginning of a text and after a space.
 StatusOr<std::vector<std::vector<TokenId>>> EncodeBadWords(const text::Tokenizer& tokenizer,
                                                            const std::vector<std::string>& words);

@@ -2,134 +2,147 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
+#include <utility>
 
 #include "api/protocol/error.h"
 
 namespace kvasir::api {
 namespace {
 
-constexpr std::array<std::string_view, 6> kRoles = {"system",    "developer", "user",
-                                                    "assistant", "tool",      "function"};
+constexpr size_t kMaxMessages = 65536;
+constexpr size_t kMaxCalls = 1024;
+
+// The text parts of the OpenAI APIs, the refusal among them.
+Json PartSchema() {
+  const Json text = {{"type", "object"},
+                     {"properties",
+                      {{"type", {{"enum", {"text", "input_text", "output_text"}}}},
+                       {"text", {{"type", "string"}}}}},
+                     {"required", {"type", "text"}}};
+  const Json refusal = {
+      {"type", "object"},
+      {"properties",
+       {{"type", {{"enum", Json::array({"refusal"})}}}, {"refusal", {{"type", "string"}}}}},
+      {"required", {"type", "refusal"}}};
+  return AnyOf({{{"type", "string"}}, text, refusal});
+}
+
+Json ContentSchema() { return AnyOf({{{"type", "string"}}, ArrayOf(PartSchema())}); }
 
 StatusOr<std::string> PartText(const Json& part, const std::string& path) {
   if (part.is_string()) return part.get<std::string>();
   if (!part.is_object()) return FieldError(path, "must be an object with a type");
   FieldReader reader(part, path);
-  std::string type;
+  std::string type, text;
+  reader.Require("type");
   reader.Read("type", &type);
   KVASIR_RETURN_IF_ERROR(reader.status());
-  if (type.empty()) return FieldError(path + ".type", "is required");
   if (type != "text" && type != "input_text" && type != "output_text" && type != "refusal") {
-    return FieldError(path + ".type",
-                      fmt::format("'{}' parts are not supported: this model takes text only",
-                                  type.substr(0, 64)));
+    return FieldError(path + ".type", UnsupportedPart(type));
   }
   const char* field = type == "refusal" ? "refusal" : "text";
-  if (reader.Get(field) == nullptr) return FieldError(path + "." + field, "is required");
-  std::string text;
+  reader.Require(field);
   reader.Read(field, &text);
   KVASIR_RETURN_IF_ERROR(reader.status());
   return text;
 }
 
-StatusOr<std::string> JoinParts(const Json& parts, const std::string& path) {
+StatusOr<std::string> ContentText(const Json& content, const std::string& path) {
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array()) {
+    return FieldError(path, "must be a string or an array of content parts");
+  }
   std::string text;
-  for (size_t i = 0; i < parts.size(); ++i) {
+  for (size_t i = 0; i < content.size(); ++i) {
     KVASIR_ASSIGN_OR_RETURN(const std::string part,
-                            PartText(parts[i], fmt::format("{}[{}]", path, i)));
+                            PartText(content[i], fmt::format("{}[{}]", path, i)));
     if (i > 0) text += '\n';
     text += part;
   }
   return text;
 }
 
-Status NormalizeRole(FieldReader& reader, const std::string& path, Json* message) {
-  std::string role;
-  reader.Read("role", &role);
-  KVASIR_RETURN_IF_ERROR(reader.status());
-  if (role.empty()) return FieldError(path + ".role", "is required");
-  if (std::find(kRoles.begin(), kRoles.end(), role) == kRoles.end()) {
-    return FieldError(path + ".role",
-                      fmt::format("'{}' is not one of system, developer, user, assistant, tool "
-                                  "and function",
-                                  role.substr(0, 64)));
-  }
-  (*message)["role"] = role == "developer" ? "system" : role;
-  return absl::OkStatus();
+void ReadRole(FieldReader& reader, Json* message) {
+  const char* role = "";
+  reader.Require("role");
+  reader.ReadWord("role",
+                  {{"system", "system"},
+                   {"developer", "system"},
+                   {"user", "user"},
+                   {"assistant", "assistant"},
+                   {"tool", "tool"},
+                   {"function", "function"}},
+                  &role);
+  (*message)["role"] = role;
 }
 
-Status CheckToolCall(const Json& call, const std::string& path) {
-  if (!call.is_object()) return FieldError(path, "must be an object");
-  const auto function = call.find("function");
-  if (function == call.end() || !function->is_object()) {
-    return FieldError(path + ".function", "must be an object");
-  }
-  FieldReader reader(*function, path + ".function");
-  std::string name;
-  reader.Read("name", &name);
-  KVASIR_RETURN_IF_ERROR(reader.status());
-  if (name.empty()) return FieldError(reader.Path("name"), "is required");
-  const Json* arguments = reader.Get("arguments");
-  if (arguments == nullptr || arguments->is_string() || arguments->is_object()) {
-    return absl::OkStatus();
-  }
-  return FieldError(reader.Path("arguments"), "must be a string that holds JSON");
+void ReadCall(FieldReader& call) {
+  call.Require("function");
+  call.ReadObject("function", [](FieldReader& function) {
+    std::string name;
+    function.Require("name");
+    function.Read("name", &name);
+    if (name.empty()) function.Fail("name", "is required");
+    function.ReadValue(
+        "arguments", [] { return OneOfTypes({"string", "object"}); },
+        [&](const Json& arguments) {
+          if (arguments.is_string() || arguments.is_object()) return;
+          function.Fail("arguments", "must be a string that holds JSON");
+        });
+  });
 }
 
 // Templates ask whether a message has calls, not how many.
-Status NormalizeToolCalls(const FieldReader& reader, const std::string& path, Json* message) {
-  const Json* calls = reader.Get("tool_calls");
-  if (calls == nullptr || (calls->is_array() && calls->empty())) {
-    message->erase("tool_calls");
-    return absl::OkStatus();
-  }
-  if (!calls->is_array()) return FieldError(path + ".tool_calls", "must be an array");
-  for (size_t i = 0; i < calls->size(); ++i) {
-    KVASIR_RETURN_IF_ERROR(CheckToolCall((*calls)[i], fmt::format("{}.tool_calls[{}]", path, i)));
-  }
-  return absl::OkStatus();
+void ReadCalls(FieldReader& reader, Json* message) {
+  size_t calls = 0;
+  reader.ReadObjects("tool_calls", kMaxCalls, [&](FieldReader& call, size_t) {
+    ReadCall(call);
+    ++calls;
+  });
+  if (calls == 0) message->erase("tool_calls");
 }
 
-Status CheckReasoning(FieldReader& reader, Json* message) {
+void ReadMessage(FieldReader& reader, Json* message) {
+  *message = reader.object();
+  ReadRole(reader, message);
+  ReadCalls(reader, message);
   std::string reasoning;
   reader.Read("reasoning_content", &reasoning);
-  if (reader.Get("reasoning_content") == nullptr) message->erase("reasoning_content");
-  return reader.status();
-}
-
-StatusOr<Json> NormalizeMessage(const Json& message, const std::string& path) {
-  if (!message.is_object()) return FieldError(path, "must be an object with role and content");
-  Json out = message;
-  FieldReader reader(message, path);
-  KVASIR_RETURN_IF_ERROR(NormalizeRole(reader, path, &out));
-  KVASIR_RETURN_IF_ERROR(NormalizeToolCalls(reader, path, &out));
-  KVASIR_RETURN_IF_ERROR(CheckReasoning(reader, &out));
-  const Json* content = reader.Get("content");
-  if (content == nullptr) {
-    if (out["role"] != "assistant") return FieldError(path + ".content", "is required");
-    out["content"] = nullptr;
-  } else if (content->is_array()) {
-    KVASIR_ASSIGN_OR_RETURN(out["content"], JoinParts(*content, path + ".content"));
-  } else if (!content->is_string()) {
-    return FieldError(path + ".content", "must be a string or an array of content parts");
+  if (!reader.Has("reasoning_content")) message->erase("reasoning_content");
+  std::string content;
+  ReadContent(reader, "content", &content);
+  if (reader.Has("content")) {
+    (*message)["content"] = std::move(content);
+  } else {
+    if ((*message)["role"] != "assistant") reader.Fail("content", "is required");
+    (*message)["content"] = nullptr;
   }
-  return out;
 }
 
 }  // namespace
 
-StatusOr<Json> NormalizeMessages(const Json& messages) {
-  if (!messages.is_array()) return FieldError("messages", "must be an array of messages");
-  if (messages.empty()) return FieldError("messages", "must not be empty");
-  Json out = Json::array();
-  for (size_t i = 0; i < messages.size(); ++i) {
-    KVASIR_ASSIGN_OR_RETURN(Json message,
-                            NormalizeMessage(messages[i], fmt::format("messages[{}]", i)));
-    out.push_back(std::move(message));
-  }
-  return out;
+std::string UnsupportedPart(const std::string& type) {
+  return fmt::format("'{}' parts are not supported: this model takes text only",
+                     type.substr(0, 64));
+}
+
+void ReadContent(FieldReader& reader, const char* name, std::string* content) {
+  reader.ReadValue(name, ContentSchema, [&](const Json& value) {
+    StatusOr<std::string> text = ContentText(value, reader.Path(name));
+    if (!text.ok()) return reader.Fail(text.status());
+    *content = *std::move(text);
+  });
+}
+
+void ReadMessages(FieldReader& reader, Json* messages) {
+  *messages = Json::array();
+  reader.Require("messages");
+  reader.ReadObjects("messages", kMaxMessages, [&](FieldReader& message, size_t) {
+    Json out;
+    ReadMessage(message, &out);
+    messages->push_back(std::move(out));
+  });
+  if (messages->empty()) reader.Fail("messages", "must not be empty");
 }
 
 }  // namespace kvasir::api

@@ -12,165 +12,178 @@ namespace {
 
 constexpr size_t kMaxChoices = 4096;
 
+Json SchemaSchema() { return OneOfTypes({"object", "string"}); }
+Json TextSchema() { return {{"type", "string"}, {"minLength", 1}}; }
+Json ChoicesSchema() {
+  Json schema = ArrayOf({{"type", "string"}});
+  schema["minItems"] = 1;
+  schema["maxItems"] = kMaxChoices;
+  return schema;
+}
+
 Constraint SchemaConstraint(const Json& schema) {
   return {Constraint::Kind::kJsonSchema, Dump(schema)};
 }
 
-// Puts constraints that are found into the options, at most one of them.
-class Collector {
- public:
-  Collector(FieldReader& reader, GenerationOptions* options) : body_(reader), options_(options) {}
-
-  // `field` is the full path of where the constraint was found.
-  void Found(const std::string& field, StatusOr<Constraint> constraint) {
-    if (!body_.status().ok()) return;
-    if (options_->constraint) {
-      return Fail(field, fmt::format("contradicts {}: an answer takes one constraint",
-                                     options_->constraint_field));
-    }
-    if (!constraint.ok()) return Fail(field, constraint.status().message());
-    options_->constraint = *std::move(constraint);
-    options_->constraint_field = field;
-  }
-
-  void Fail(const std::string& field, absl::string_view message) {
-    body_.Fail(FieldError(field, {message.data(), message.size()}));
-  }
-
-  // The readers below take the fields of `object`, where there are any.
-  void Schema(const FieldReader& object, const char* name);
-  void Regex(const FieldReader& object, const char* name);
-  void Grammar(const FieldReader& object, const char* name);
-  void Choice(const FieldReader& object, const char* name);
-  void JsonObject(const FieldReader& object, const char* name);
-
- private:
-  // Null when there is none, or it is none to go on with.
-  const std::string* Text(const FieldReader& object, const char* name);
-
-  FieldReader& body_;
-  GenerationOptions* options_;
-};
-
-// An object, or a string that holds one, as some clients send.
-void Collector::Schema(const FieldReader& object, const char* name) {
-  const Json* value = object.Get(name);
-  if (value == nullptr) return;
-  const std::string path = object.Path(name);
-  if (value->is_object()) return Found(path, SchemaConstraint(*value));
-  if (!value->is_string()) return Fail(path, "must be a JSON schema: an object");
-  const std::string& text = value->get_ref<const std::string&>();
-  const StatusOr<Json> schema = ParseJsonObject(text);
-  if (!schema.ok()) return Fail(path, "must be a JSON schema: an object or the text of one");
-  Found(path, SchemaConstraint(*schema));
-}
-
-const std::string* Collector::Text(const FieldReader& object, const char* name) {
-  const Json* value = object.Get(name);
-  if (value == nullptr) return nullptr;
-  if (value->is_string() && !value->get_ref<const std::string&>().empty()) {
-    return &value->get_ref<const std::string&>();
-  }
-  Fail(object.Path(name), "must be a string that is not empty");
-  return nullptr;
-}
-
-void Collector::Regex(const FieldReader& object, const char* name) {
-  if (const std::string* text = Text(object, name)) {
-    Found(object.Path(name), Constraint{Constraint::Kind::kRegex, *text});
-  }
-}
-
-void Collector::Grammar(const FieldReader& object, const char* name) {
-  if (const std::string* text = Text(object, name)) {
-    Found(object.Path(name), grammar::FromGrammar(*text));
-  }
-}
-
-void Collector::Choice(const FieldReader& object, const char* name) {
-  const Json* value = object.Get(name);
-  if (value == nullptr) return;
-  const std::string path = object.Path(name);
-  if (!value->is_array() || value->empty()) return Fail(path, "must be an array of strings");
-  if (value->size() > kMaxChoices) {
-    return Fail(path, fmt::format("holds more than {} choices", kMaxChoices));
+StatusOr<Constraint> ChoiceConstraint(const Json& value, const std::string& path) {
+  if (!value.is_array() || value.empty()) return FieldError(path, "must be an array of strings");
+  if (value.size() > kMaxChoices) {
+    return FieldError(path, fmt::format("holds more than {} choices", kMaxChoices));
   }
   std::vector<std::string> choices;
-  for (size_t i = 0; i < value->size(); ++i) {
-    if (!(*value)[i].is_string()) return Fail(fmt::format("{}[{}]", path, i), "must be a string");
-    choices.push_back((*value)[i].get<std::string>());
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (!value[i].is_string())
+      return FieldError(fmt::format("{}[{}]", path, i), "must be a string");
+    choices.push_back(value[i].get<std::string>());
   }
-  Found(path, grammar::OneOf(choices));
-}
-
-void Collector::JsonObject(const FieldReader& object, const char* name) {
-  const Json* value = object.Get(name);
-  if (value == nullptr) return;
-  if (!value->is_boolean()) return Fail(object.Path(name), "must be a boolean");
-  if (value->get<bool>()) Found(object.Path(name), grammar::AnyJsonObject());
-}
-
-// {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}
-void ReadNamedSchema(const FieldReader& format, Collector& collector) {
-  const Json* schema = format.Get("json_schema");
-  const std::string path = format.Path("json_schema");
-  if (schema == nullptr || !schema->is_object()) {
-    return collector.Fail(path, "must be an object with name and schema");
-  }
-  FieldReader reader(*schema, path);
-  const Json* name = reader.Get("name");
-  if (name == nullptr || !name->is_string()) {
-    return collector.Fail(reader.Path("name"), "must be a string");
-  }
-  if (reader.Get("schema") == nullptr) {
-    return collector.Found(path, grammar::AnyJsonObject());
-  }
-  collector.Schema(reader, "schema");
-}
-
-void ReadResponseFormat(const FieldReader& body, Collector& collector) {
-  const Json* format = body.Get("response_format");
-  if (format == nullptr) return;
-  if (!format->is_object()) return collector.Fail("response_format", "must be an object");
-  const FieldReader reader(*format, "response_format");
-  const Json* type = reader.Get("type");
-  if (type != nullptr && *type == "text") return;
-  if (type != nullptr && *type == "json_schema") return ReadNamedSchema(reader, collector);
-  if (type != nullptr && *type == "json_object") {
-    return collector.Found("response_format", grammar::AnyJsonObject());
-  }
-  collector.Fail("response_format.type", "must be text, json_object or json_schema");
-}
-
-void ReadStructuredOutputs(const FieldReader& body, Collector& collector) {
-  const Json* value = body.Get("structured_outputs");
-  if (value == nullptr) return;
-  if (!value->is_object()) return collector.Fail("structured_outputs", "must be an object");
-  const FieldReader reader(*value, "structured_outputs");
-  collector.Schema(reader, "json");
-  collector.Regex(reader, "regex");
-  collector.Choice(reader, "choice");
-  collector.Grammar(reader, "grammar");
-  collector.JsonObject(reader, "json_object");
-  if (reader.Get("structural_tag") != nullptr) {
-    collector.Fail("structured_outputs.structural_tag", "is not supported by this server");
-  }
+  return grammar::OneOf(choices);
 }
 
 }  // namespace
 
+void ConstraintFields::Found(const std::string& path, StatusOr<Constraint> constraint) {
+  if (options_->constraint) {
+    return reader_.Fail(FieldError(
+        path,
+        fmt::format("contradicts {}: an answer takes one constraint", options_->constraint_field)));
+  }
+  if (!constraint.ok()) {
+    const std::string message(constraint.status().message());
+    // An item of a list is named already.
+    return reader_.Fail(message.starts_with(path) ? constraint.status()
+                                                  : FieldError(path, message));
+  }
+  options_->constraint = *std::move(constraint);
+  options_->constraint_field = path;
+}
+
+// An object, or a string that holds one, as some clients send.
+void ConstraintFields::Schema(const char* name) {
+  reader_.ReadValue(name, SchemaSchema, [&](const Json& value) {
+    if (value.is_object()) return Found(reader_.Path(name), SchemaConstraint(value));
+    if (!value.is_string()) return reader_.Fail(name, "must be a JSON schema: an object");
+    const StatusOr<Json> schema = ParseJsonObject(value.get_ref<const std::string&>());
+    if (!schema.ok()) {
+      return reader_.Fail(name, "must be a JSON schema: an object or the text of one");
+    }
+    Found(reader_.Path(name), SchemaConstraint(*schema));
+  });
+}
+
+void ConstraintFields::Text(const char* name,
+                            absl::FunctionRef<StatusOr<Constraint>(const std::string&)> make) {
+  reader_.ReadValue(name, TextSchema, [&](const Json& value) {
+    if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
+      return reader_.Fail(name, "must be a string that is not empty");
+    }
+    Found(reader_.Path(name), make(value.get_ref<const std::string&>()));
+  });
+}
+
+void ConstraintFields::Regex(const char* name) {
+  Text(name, [](const std::string& text) -> StatusOr<Constraint> {
+    return Constraint{Constraint::Kind::kRegex, text};
+  });
+}
+
+void ConstraintFields::Grammar(const char* name) { Text(name, grammar::FromGrammar); }
+
+void ConstraintFields::Choice(const char* name) {
+  reader_.ReadValue(name, ChoicesSchema, [&](const Json& value) {
+    Found(reader_.Path(name), ChoiceConstraint(value, reader_.Path(name)));
+  });
+}
+
+void ConstraintFields::JsonObject(const char* name) {
+  bool wanted = false;
+  reader_.Read(name, &wanted);
+  if (wanted) Found(reader_.Path(name), grammar::AnyJsonObject());
+}
+
+void ConstraintFields::AnyObject(const std::string& path) { Found(path, grammar::AnyJsonObject()); }
+
+namespace {
+
+enum class FormatType { kText, kJsonObject, kJsonSchema };
+
+FormatType ReadFormatType(FieldReader& format) {
+  FormatType type = FormatType::kText;
+  format.Require("type");
+  format.ReadWord("type",
+                  {{"text", FormatType::kText},
+                   {"json_object", FormatType::kJsonObject},
+                   {"json_schema", FormatType::kJsonSchema}},
+                  &type);
+  return type;
+}
+
+// A schema with a name, which has no use here. Every schema is enforced, strict or not.
+void ReadNamedSchema(FieldReader& reader, const std::string& path, bool wanted,
+                     GenerationOptions* options) {
+  std::string text;
+  bool strict = false;
+  if (wanted) reader.Require("name");
+  reader.Read("name", &text);
+  reader.Read("description", &text);
+  reader.Read("strict", &strict);
+  GenerationOptions unwanted;
+  ConstraintFields fields(reader, wanted ? options : &unwanted);
+  fields.Schema("schema");
+  if (wanted && reader.ok() && !reader.Has("schema")) fields.AnyObject(path);
+}
+
+void ReadResponseFormat(FieldReader& body, GenerationOptions* options) {
+  body.ReadObject("response_format", [&](FieldReader& format) {
+    const FormatType type = ReadFormatType(format);
+    const bool schema = type == FormatType::kJsonSchema;
+    if (schema) format.Require("json_schema");
+    format.ReadObject("json_schema", [&](FieldReader& reader) {
+      ReadNamedSchema(reader, format.Path("json_schema"), schema, options);
+    });
+    if (type == FormatType::kJsonObject) {
+      ConstraintFields(format, options).AnyObject("response_format");
+    }
+  });
+}
+
+void ReadStructuredOutputs(FieldReader& body, GenerationOptions* options) {
+  body.ReadObject("structured_outputs", [&](FieldReader& reader) {
+    ConstraintFields fields(reader, options);
+    fields.Schema("json");
+    fields.Regex("regex");
+    fields.Choice("choice");
+    fields.Grammar("grammar");
+    fields.JsonObject("json_object");
+    if (reader.Has("structural_tag")) {
+      reader.Fail("structural_tag", "is not supported by this server");
+    }
+  });
+}
+
+}  // namespace
+
+void ReadTextFormat(FieldReader& reader, const char* name, GenerationOptions* options) {
+  reader.ReadObject(name, [&](FieldReader& format) {
+    const FormatType type = ReadFormatType(format);
+    ReadNamedSchema(format, reader.Path(name), type == FormatType::kJsonSchema, options);
+    if (type == FormatType::kJsonObject) {
+      ConstraintFields(format, options).AnyObject(reader.Path(name));
+    }
+  });
+}
+
 void ReadConstraint(FieldReader& reader, GenerationOptions* options) {
-  Collector collector(reader, options);
-  ReadResponseFormat(reader, collector);
-  ReadStructuredOutputs(reader, collector);
-  collector.Schema(reader, "guided_json");
-  collector.Regex(reader, "guided_regex");
-  collector.Choice(reader, "guided_choice");
-  collector.Grammar(reader, "guided_grammar");
-  collector.JsonObject(reader, "guided_json_object");
-  collector.Schema(reader, "json_schema");
-  collector.Regex(reader, "regex");
-  collector.Grammar(reader, "ebnf");
+  ReadResponseFormat(reader, options);
+  ReadStructuredOutputs(reader, options);
+  ConstraintFields fields(reader, options);
+  fields.Schema("guided_json");
+  fields.Regex("guided_regex");
+  fields.Choice("guided_choice");
+  fields.Grammar("guided_grammar");
+  fields.JsonObject("guided_json_object");
+  fields.Schema("json_schema");
+  fields.Regex("regex");
+  fields.Grammar("ebnf");
 }
 
 }  // namespace kvasir::api

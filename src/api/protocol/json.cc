@@ -1,10 +1,5 @@
 #include "api/protocol/json.h"
 
-#include <cmath>
-#include <limits>
-
-#include "api/protocol/error.h"
-
 namespace kvasir::api {
 namespace {
 
@@ -59,27 +54,6 @@ Status CheckShape(std::string_view text) {
   return absl::OkStatus();
 }
 
-const char* TypeName(const Json& value) {
-  switch (value.type()) {
-    case Json::value_t::null:
-      return "null";
-    case Json::value_t::boolean:
-      return "a boolean";
-    case Json::value_t::string:
-      return "a string";
-    case Json::value_t::array:
-      return "an array";
-    case Json::value_t::object:
-      return "an object";
-    default:
-      return "a number";
-  }
-}
-
-std::string Expected(const char* what, const Json& value) {
-  return absl::StrCat("must be ", what, ", not ", TypeName(value));
-}
-
 }  // namespace
 
 StatusOr<Json> ParseJsonObject(std::string_view body) {
@@ -105,124 +79,21 @@ std::string Dump(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-bool AsInteger(const Json& value, int64_t* out) {
-  if (value.is_number_unsigned()) {
-    const uint64_t v = value.get<uint64_t>();
-    if (v > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return false;
-    *out = static_cast<int64_t>(v);
-    return true;
+const char* TypeName(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return "a boolean";
+    case Json::value_t::string:
+      return "a string";
+    case Json::value_t::array:
+      return "an array";
+    case Json::value_t::object:
+      return "an object";
+    default:
+      return "a number";
   }
-  if (value.is_number_integer()) {
-    *out = value.get<int64_t>();
-    return true;
-  }
-  if (!value.is_number_float()) return false;
-  const double v = value.get<double>();
-  if (!(std::abs(v) <= 0x1p53) || v != std::floor(v)) return false;
-  *out = static_cast<int64_t>(v);
-  return true;
-}
-
-StatusOr<std::vector<TokenId>> AsTokenIds(const Json& value, const std::string& path) {
-  if (!value.is_array()) return FieldError(path, Expected("an array of token ids", value));
-  std::vector<TokenId> ids;
-  ids.reserve(value.size());
-  for (size_t i = 0; i < value.size(); ++i) {
-    int64_t id = 0;
-    if (!AsInteger(value[i], &id) || id < 0 || id > std::numeric_limits<TokenId>::max()) {
-      return FieldError(absl::StrCat(path, "[", i, "]"), "must be a token id");
-    }
-    ids.push_back(static_cast<TokenId>(id));
-  }
-  return ids;
-}
-
-FieldReader::FieldReader(const Json& object, std::string path)
-    : object_(object), path_(std::move(path)) {}
-
-const Json* FieldReader::Get(std::string_view name) const {
-  const auto it = object_.find(std::string(name));
-  return it == object_.end() || it->is_null() ? nullptr : &*it;
-}
-
-const Json* FieldReader::Begin(std::string_view name) const {
-  return status_.ok() ? Get(name) : nullptr;
-}
-
-std::string FieldReader::Path(std::string_view name) const {
-  return path_.empty() ? std::string(name) : absl::StrCat(path_, ".", std::string(name));
-}
-
-void FieldReader::Fail(std::string_view name, std::string_view message) {
-  if (status_.ok()) status_ = FieldError(Path(name), message);
-}
-
-void FieldReader::Fail(const Status& status) {
-  if (status_.ok()) status_ = status;
-}
-
-void FieldReader::Read(std::string_view name, bool* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  if (!value->is_boolean()) return Fail(name, Expected("a boolean", *value));
-  *out = value->get<bool>();
-}
-
-void FieldReader::Read(std::string_view name, int64_t* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  if (!value->is_number()) return Fail(name, Expected("an integer", *value));
-  if (!AsInteger(*value, out)) Fail(name, "must be a 64-bit integer");
-}
-
-void FieldReader::Read(std::string_view name, int32_t* out) {
-  int64_t value = *out;
-  Read(name, &value);
-  if (value < std::numeric_limits<int32_t>::min() || value > std::numeric_limits<int32_t>::max()) {
-    return Fail(name, "is out of range");
-  }
-  *out = static_cast<int32_t>(value);
-}
-
-void FieldReader::Read(std::string_view name, float* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  if (!value->is_number()) return Fail(name, Expected("a number", *value));
-  *out = static_cast<float>(value->get<double>());
-}
-
-void FieldReader::Read(std::string_view name, std::string* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  if (!value->is_string()) return Fail(name, Expected("a string", *value));
-  *out = value->get<std::string>();
-}
-
-void FieldReader::Read(std::string_view name, std::vector<TokenId>* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  StatusOr<std::vector<TokenId>> ids = AsTokenIds(*value, Path(name));
-  if (!ids.ok()) return Fail(ids.status());
-  *out = *std::move(ids);
-}
-
-void FieldReader::ReadStrings(std::string_view name, std::vector<std::string>* out) {
-  const Json* value = Begin(name);
-  if (value == nullptr) return;
-  if (value->is_string()) {
-    *out = {value->get<std::string>()};
-    return;
-  }
-  if (!value->is_array()) return Fail(name, Expected("a string or an array of strings", *value));
-  std::vector<std::string> strings;
-  for (size_t i = 0; i < value->size(); ++i) {
-    const Json& item = (*value)[i];
-    if (!item.is_string()) {
-      return Fail(absl::StrCat(std::string(name), "[", i, "]"), Expected("a string", item));
-    }
-    strings.push_back(item.get<std::string>());
-  }
-  *out = std::move(strings);
 }
 
 }  // namespace kvasir::api

@@ -10,13 +10,14 @@ namespace {
 
 // `extra` is the inside of an object: `"n":2,"seed":7`.
 StatusOr<ChatRequest> Chat(const std::string& extra) {
-  return ParseChatRequest(*ParseJsonObject(R"({"messages":[{"role":"user","content":"hi"}])" +
-                                           (extra.empty() ? "" : "," + extra) + "}"));
+  return ReadBody(*ParseJsonObject(R"({"messages":[{"role":"user","content":"hi"}])" +
+                                   (extra.empty() ? "" : "," + extra) + "}"),
+                  &ReadChatRequest);
 }
 
 StatusOr<CompletionRequest> Completion(const std::string& extra) {
-  return ParseCompletionRequest(
-      *ParseJsonObject(R"({"prompt":"hi")" + (extra.empty() ? "" : "," + extra) + "}"));
+  return ReadBody(*ParseJsonObject(R"({"prompt":"hi")" + (extra.empty() ? "" : "," + extra) + "}"),
+                  &ReadCompletionRequest);
 }
 
 std::string Param(const Status& status) {
@@ -126,9 +127,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{R"("allowed_token_ids":[-1])", "allowed_token_ids[0]"},
         BadField{R"("truncate_prompt_tokens":0)", "truncate_prompt_tokens"},
         BadField{R"("truncate_prompt_tokens":"x")", "truncate_prompt_tokens"},
-        BadField{R"("prompt_logprobs":0)", "prompt_logprobs"},
-        BadField{R"("use_beam_search":true)", "use_beam_search"},
-        BadField{R"("echo":true)", "echo"}));
+        BadField{R"("prompt_logprobs":21)", "prompt_logprobs"},
+        BadField{R"("use_beam_search":1)", "use_beam_search"},
+        BadField{R"("length_penalty":2)", "length_penalty"},
+        BadField{R"("temperature":-1)", "temperature"}, BadField{R"("n":0)", "n"},
+        BadField{R"("logits_processors":["x"])", "logits_processors"}));
 
 TEST(CommonFields, ThatAskForNothingAreAccepted) {
   const std::string fields =
@@ -139,6 +142,7 @@ TEST(CommonFields, ThatAskForNothingAreAccepted) {
 }
 
 TEST(ChatRequest, RefusesWhatOnlyChatHas) {
+  EXPECT_EQ(Param(Chat(R"("echo":true)").status()), "echo");
   EXPECT_EQ(Param(Chat(R"("logprobs":5)").status()), "logprobs");
   EXPECT_EQ(Param(Chat(R"("top_logprobs":3)").status()), "top_logprobs");
   EXPECT_EQ(Param(Chat(R"("logprobs":true,"top_logprobs":21)").status()), "top_logprobs");
@@ -292,7 +296,7 @@ class BadMessage : public ::testing::TestWithParam<BadMessages> {};
 TEST_P(BadMessage, IsNamedByItsPath) {
   const auto json = ParseJsonObject(std::string(R"({"messages":)") + GetParam().messages + "}");
   ASSERT_TRUE(json.ok()) << json.status();
-  EXPECT_EQ(Param(ParseChatRequest(*json).status()), GetParam().param);
+  EXPECT_EQ(Param(ReadBody(*json, &ReadChatRequest).status()), GetParam().param);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -338,7 +342,7 @@ TEST(ChatMessages, AreNormalised) {
       {"role":"developer","content":"d"},
       {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"n"},
       {"role":"assistant","content":null,"tool_calls":[],"reasoning_content":null}]})");
-  const auto request = ParseChatRequest(*json);
+  const auto request = ReadBody(*json, &ReadChatRequest);
   ASSERT_TRUE(request.ok()) << request.status();
   EXPECT_EQ(Dump(request->prompt.messages),
             R"([{"role":"system","content":"d"},{"role":"user","content":"a\nb","name":"n"},)"
@@ -347,15 +351,15 @@ TEST(ChatMessages, AreNormalised) {
 
 TEST(CompletionRequest, TakesEveryShapeOfPrompt) {
   const auto prompts = [](const std::string& prompt) {
-    return ParseCompletionRequest(*ParseJsonObject("{\"prompt\":" + prompt + "}"));
+    return ReadBody(*ParseJsonObject("{\"prompt\":" + prompt + "}"), &ReadCompletionRequest);
   };
-  EXPECT_EQ(prompts(R"("a")")->prompts, std::vector<TextOrIds>{TextOrIds("a")});
-  EXPECT_EQ(prompts("[1,2]")->prompts, (std::vector<TextOrIds>{std::vector<TokenId>{1, 2}}));
-  EXPECT_EQ(prompts(R"(["a","b"])")->prompts, (std::vector<TextOrIds>{"a", "b"}));
-  EXPECT_EQ(prompts("[[1],[2,3]]")->prompts,
+  EXPECT_EQ(prompts(R"("a")")->prompts.items, std::vector<TextOrIds>{TextOrIds("a")});
+  EXPECT_EQ(prompts("[1,2]")->prompts.items, (std::vector<TextOrIds>{std::vector<TokenId>{1, 2}}));
+  EXPECT_EQ(prompts(R"(["a","b"])")->prompts.items, (std::vector<TextOrIds>{"a", "b"}));
+  EXPECT_EQ(prompts("[[1],[2,3]]")->prompts.items,
             (std::vector<TextOrIds>{std::vector<TokenId>{1}, std::vector<TokenId>{2, 3}}));
-  EXPECT_FALSE(prompts("[1,2]")->batch);
-  EXPECT_TRUE(prompts("[[1]]")->batch);
+  EXPECT_FALSE(prompts("[1,2]")->prompts.batch);
+  EXPECT_TRUE(prompts("[[1]]")->prompts.batch);
   EXPECT_EQ(Param(prompts("null").status()), "prompt");
   EXPECT_EQ(Param(prompts("[]").status()), "prompt");
   EXPECT_EQ(Param(prompts("{}").status()), "prompt");
@@ -372,8 +376,8 @@ TEST(CompletionRequest, BoundsItsChoices) {
   std::string prompts = "[1]";
   for (int i = 1; i < 100; ++i) prompts += ",[1]";
   const auto parse = [&](int n) {
-    return ParseCompletionRequest(
-        *ParseJsonObject(absl::StrCat("{\"prompt\":[", prompts, "],\"n\":", n, "}")));
+    return ReadBody(*ParseJsonObject(absl::StrCat("{\"prompt\":[", prompts, "],\"n\":", n, "}")),
+                    &ReadCompletionRequest);
   };
   EXPECT_TRUE(parse(20).ok());
   EXPECT_EQ(Param(parse(21).status()), "n");
@@ -384,22 +388,51 @@ TEST(CompletionRequest, ReadsItsOwnFields) {
   EXPECT_EQ(Completion(R"("logprobs":0)")->options.sampling.logprobs, 0);
   EXPECT_EQ(Param(Completion(R"("logprobs":true)").status()), "logprobs");
   EXPECT_EQ(Param(Completion(R"("logprobs":21)").status()), "logprobs");
-  EXPECT_EQ(Param(Completion(R"("suffix":"x")").status()), "suffix");
-  EXPECT_EQ(Param(Completion(R"("best_of":3)").status()), "best_of");
-  EXPECT_TRUE(Completion(R"("best_of":1)").ok());
-  EXPECT_TRUE(Completion(R"("best_of":2,"n":2)").ok());
+  EXPECT_EQ(Completion(R"("suffix":"x")")->suffix, "x");
+  EXPECT_EQ(Param(Completion(R"("suffix":"x","echo":true)").status()), "suffix");
+  EXPECT_EQ(Completion(R"("best_of":3,"n":2)")->options.best_of, 3);
+  EXPECT_EQ(Param(Completion(R"("best_of":1,"n":2)").status()), "best_of");
+  EXPECT_EQ(Param(Completion(R"("best_of":3,"n":2,"stream":true)").status()), "best_of");
+  EXPECT_TRUE(Completion(R"("best_of":2,"n":2,"stream":true)").ok());
+}
+
+TEST(CompletionRequest, EchoAsksAboutThePromptWhereTheAnswerHasLogprobs) {
+  const auto asked = [](const std::string& fields) {
+    const auto request = Completion(fields);
+    return request.ok() ? request->options.prompt_logprobs : -2;
+  };
+  EXPECT_EQ(asked(R"("echo":true)"), -1);
+  EXPECT_EQ(asked(R"("echo":true,"logprobs":3)"), 3);
+  EXPECT_EQ(asked(R"("echo":true,"logprobs":3,"prompt_logprobs":5)"), 5);
+  EXPECT_EQ(asked(R"("echo":true,"max_tokens":0)"), 0);
+  EXPECT_EQ(asked(R"("max_tokens":0,"prompt_logprobs":0)"), 0);
+  EXPECT_EQ(asked(R"("max_tokens":0)"), -2);
+  EXPECT_EQ(Completion(R"("echo":true,"logprobs":3)")->shown_prompt_logprobs, -1);
+}
+
+TEST(CommonFields, AskForBeams) {
+  const auto request = Completion(
+      R"("use_beam_search":true,"best_of":4,"length_penalty":0.5,"early_stopping":true)");
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_TRUE(request->options.beam_search && request->options.early_stopping);
+  EXPECT_EQ(request->options.length_penalty, 0.5f);
+  EXPECT_EQ(request->options.best_of, 4);
 }
 
 TEST(TokenizeRequest, TakesTextOrMessages) {
-  const auto parse = [](const char* body) { return ParseTokenizeRequest(*ParseJsonObject(body)); };
+  const auto parse = [](const char* body) {
+    const Json json = *ParseJsonObject(body);
+    return ReadBody(json, json.contains("messages") ? &ReadTokenizeChat : &ReadTokenizeText);
+  };
   EXPECT_TRUE(std::holds_alternative<std::string>(parse(R"({"prompt":"x"})")->prompt));
   EXPECT_TRUE(std::holds_alternative<ChatPrompt>(
       parse(R"({"messages":[{"role":"user","content":"x"}]})")->prompt));
   EXPECT_EQ(Param(parse("{}").status()), "prompt");
   EXPECT_EQ(Param(parse(R"({"prompt":["x"]})").status()), "prompt");
-  EXPECT_EQ(Param(ParseDetokenizeRequest(*ParseJsonObject("{}")).status()), "tokens");
-  EXPECT_EQ(Param(ParseDetokenizeRequest(*ParseJsonObject(R"({"tokens":["a"]})")).status()),
-            "tokens[0]");
+  EXPECT_EQ(Param(ReadBody(*ParseJsonObject("{}"), &ReadDetokenizeRequest).status()), "tokens");
+  EXPECT_EQ(
+      Param(ReadBody(*ParseJsonObject(R"({"tokens":["a"]})"), &ReadDetokenizeRequest).status()),
+      "tokens[0]");
 }
 
 }  // namespace

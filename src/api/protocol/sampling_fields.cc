@@ -12,11 +12,15 @@ constexpr size_t kMaxStops = 64;
 constexpr size_t kMaxStopBytes = 1024;
 constexpr size_t kMaxBadWords = 1024;
 
-void ReadLogitBias(FieldReader& reader, SamplingParams* sampling) {
-  const Json* value = reader.Get("logit_bias");
-  if (value == nullptr) return;
-  if (!value->is_object()) return reader.Fail("logit_bias", "must be an object of token id: bias");
-  for (const auto& [key, bias] : value->items()) {
+Json LogitBiasSchema() {
+  return {{"type", "object"},
+          {"propertyNames", {{"pattern", "^[0-9]{1,9}$"}}},
+          {"additionalProperties", {{"type", "number"}, {"minimum", -100}, {"maximum", 100}}}};
+}
+
+void TakeLogitBias(FieldReader& reader, const Json& value, SamplingParams* sampling) {
+  if (!value.is_object()) return reader.Fail("logit_bias", "must be an object of token id: bias");
+  for (const auto& [key, bias] : value.items()) {
     int32_t id = 0;
     if (!absl::SimpleAtoi(key, &id)) {
       return reader.Fail("logit_bias", fmt::format("'{}' is not a token id", key.substr(0, 32)));
@@ -35,32 +39,16 @@ void ReadLogitBias(FieldReader& reader, SamplingParams* sampling) {
   }
 }
 
-void ReadSeed(FieldReader& reader, GenerationOptions* options) {
-  const Json* value = reader.Get("seed");
-  if (value == nullptr) return;
+void TakeSeed(FieldReader& reader, const Json& value, GenerationOptions* options) {
   int64_t seed = 0;
-  if (value->is_number_unsigned()) {
-    options->sampling.seed = value->get<uint64_t>();
-  } else if (AsInteger(*value, &seed)) {
+  if (value.is_number_unsigned()) {
+    options->sampling.seed = value.get<uint64_t>();
+  } else if (AsInteger(value, &seed)) {
     options->sampling.seed = static_cast<uint64_t>(seed);
   } else {
     return reader.Fail("seed", "must be a 64-bit integer");
   }
   options->has_seed = true;
-}
-
-void ReadStop(FieldReader& reader, std::vector<std::string>* stop) {
-  reader.ReadStrings("stop", stop);
-  if (stop->size() > kMaxStops) {
-    return reader.Fail("stop", fmt::format("holds more than {} strings", kMaxStops));
-  }
-  for (const std::string& text : *stop) {
-    if (text.empty()) return reader.Fail("stop", "must not hold an empty string");
-    if (text.size() > kMaxStopBytes) {
-      return reader.Fail("stop",
-                         fmt::format("holds a string of more than {} bytes", kMaxStopBytes));
-    }
-  }
 }
 
 void ReadBadWords(FieldReader& reader, std::vector<std::string>* words) {
@@ -78,23 +66,47 @@ void ReadBadWords(FieldReader& reader, std::vector<std::string>* words) {
 
 }  // namespace
 
+void ReadStop(FieldReader& reader, const char* name, std::vector<std::string>* stop) {
+  reader.ReadStrings(name, stop);
+  if (stop->size() > kMaxStops) {
+    return reader.Fail(name, fmt::format("holds more than {} strings", kMaxStops));
+  }
+  for (const std::string& text : *stop) {
+    if (text.empty()) return reader.Fail(name, "must not hold an empty string");
+    if (text.size() > kMaxStopBytes) {
+      return reader.Fail(name, fmt::format("holds a string of more than {} bytes", kMaxStopBytes));
+    }
+  }
+}
+
+void ReadSeed(FieldReader& reader, GenerationOptions* options) {
+  reader.ReadValue(
+      "seed", [] { return Json{{"type", "integer"}}; },
+      [&](const Json& value) { TakeSeed(reader, value, options); });
+}
+
+void ReadCoreSampling(FieldReader& reader, SamplingParams* s) {
+  reader.Read("temperature", &s->temperature, {0, 100});
+  reader.Read("top_k", &s->top_k, {.min = -1});
+  if (s->top_k == -1) s->top_k = 0;
+  reader.Read("top_p", &s->top_p, {0, 1});
+  reader.Read("min_p", &s->min_p, {0, 1});
+  reader.Read("presence_penalty", &s->presence_penalty, {-2, 2});
+  reader.Read("frequency_penalty", &s->frequency_penalty, {-2, 2});
+}
+
 void ReadSampling(FieldReader& reader, GenerationOptions* options) {
   SamplingParams& s = options->sampling;
-  reader.Read("temperature", &s.temperature);
-  reader.Read("top_k", &s.top_k);
-  if (s.top_k == -1) s.top_k = 0;
-  reader.Read("top_p", &s.top_p);
-  reader.Read("min_p", &s.min_p);
-  reader.Read("presence_penalty", &s.presence_penalty);
-  reader.Read("frequency_penalty", &s.frequency_penalty);
-  reader.Read("repetition_penalty", &s.repetition_penalty);
-  reader.Read("n", &s.n);
-  reader.Read("min_tokens", &s.min_tokens);
+  ReadCoreSampling(reader, &s);
+  reader.Read("repetition_penalty", &s.repetition_penalty, {0, 10});
+  reader.Read("n", &s.n, {1, 128});
+  reader.Read("min_tokens", &s.min_tokens, {.min = 0});
   reader.Read("stop_token_ids", &s.stop_token_ids);
   reader.Read("allowed_token_ids", &s.allowed_token_ids);
   reader.Read("ignore_eos", &s.ignore_eos);
-  ReadLogitBias(reader, &s);
-  ReadStop(reader, &options->stop);
+  reader.ReadValue("logit_bias", LogitBiasSchema,
+                   [&](const Json& value) { TakeLogitBias(reader, value, &s); });
+  ReadStop(reader, "stop", &options->stop);
   ReadBadWords(reader, &options->bad_words);
   ReadSeed(reader, options);
 }

@@ -19,43 +19,16 @@ bool IsNameLike(const std::string& name) {
                       [](char c) { return static_cast<unsigned char>(c) < 0x20; });
 }
 
-Status ReadParameters(const FieldReader& function, Tool* tool) {
-  const Json* parameters = function.Get("parameters");
-  const std::string path = function.Path("parameters");
-  if (parameters == nullptr) {
-    tool->parameters = {
-        {"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}};
-    return absl::OkStatus();
-  }
-  if (!parameters->is_object()) return FieldError(path, "must be a JSON schema: an object");
-  tool->parameters = *parameters;
-  if (!parameters->contains("type")) tool->parameters["type"] = "object";
-  if (tool->parameters["type"] == "object") return absl::OkStatus();
-  return FieldError(path + ".type", "must be object: arguments are one");
+Json NoParameters() {
+  return {{"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}};
 }
 
-StatusOr<Tool> ReadTool(const Json& value, const std::string& path) {
-  if (!value.is_object()) return FieldError(path, "must be an object");
-  FieldReader outer(value, path);
-  std::string type;
-  outer.Read("type", &type);
-  KVASIR_RETURN_IF_ERROR(outer.status());
-  if (type != "function") return FieldError(path + ".type", "must be function");
-  const Json* function = outer.Get("function");
-  if (function == nullptr || !function->is_object()) {
-    return FieldError(path + ".function", "must be an object");
-  }
-  Tool tool;
-  FieldReader reader(*function, path + ".function");
-  reader.Read("name", &tool.name);
-  reader.Read("strict", &tool.strict);
-  KVASIR_RETURN_IF_ERROR(reader.status());
-  if (!IsNameLike(tool.name)) {
-    return FieldError(reader.Path("name"),
-                      fmt::format("must be a text of 1 to {} bytes", kMaxNameBytes));
-  }
-  KVASIR_RETURN_IF_ERROR(ReadParameters(reader, &tool));
-  return tool;
+void TakeParameters(FieldReader& function, const char* name, const Json& value, Tool* tool) {
+  if (!value.is_object()) return function.Fail(name, "must be a JSON schema: an object");
+  tool->parameters = value;
+  if (!value.contains("type")) tool->parameters["type"] = "object";
+  if (tool->parameters["type"] == "object") return;
+  function.Fail(fmt::format("{}.type", name), "must be object: arguments are one");
 }
 
 bool Has(const std::vector<Tool>& tools, const std::string& name) {
@@ -63,71 +36,113 @@ bool Has(const std::vector<Tool>& tools, const std::string& name) {
                      [&](const Tool& tool) { return tool.name == name; });
 }
 
-void ReadToolList(FieldReader& reader, ToolOptions* options) {
-  const Json* value = reader.Get("tools");
-  if (value == nullptr) return;
-  if (!value->is_array()) return reader.Fail("tools", "must be an array");
-  if (value->size() > kMaxTools) {
-    return reader.Fail("tools", fmt::format("holds more than {} tools", kMaxTools));
-  }
-  for (size_t i = 0; i < value->size(); ++i) {
-    const std::string path = fmt::format("tools[{}]", i);
-    StatusOr<Tool> tool = ReadTool((*value)[i], path);
-    if (!tool.ok()) return reader.Fail(tool.status());
-    if (Has(options->tools, tool->name)) {
-      return reader.Fail(path + ".function.name", "is the name of an earlier tool");
-    }
-    options->tools.push_back(*std::move(tool));
-  }
-  if (!value->empty()) options->definitions = *value;
+void ReadType(FieldReader& reader) {
+  bool is_function = false;
+  reader.Require("type");
+  reader.ReadWord("type", {{"function", true}}, &is_function);
 }
 
-// {"type": "function", "function": {"name": ...}}
-void ReadNamedChoice(FieldReader& reader, const Json& choice, ToolOptions* options) {
-  constexpr const char* kExpected =
-      "must be none, auto, required or an object with type function and a function's name";
-  const FieldReader outer(choice, "tool_choice");
-  const Json* type = outer.Get("type");
-  const Json* function = outer.Get("function");
-  if (type == nullptr || *type != "function" || function == nullptr || !function->is_object()) {
-    return reader.Fail("tool_choice", kExpected);
+void ReadToolList(FieldReader& reader, ToolOptions* options) {
+  reader.ReadObjects("tools", kMaxTools, [&](FieldReader& outer, size_t) {
+    ReadType(outer);
+    outer.Require("function");
+    outer.ReadObject("function", [&](FieldReader& inner) {
+      Tool tool = ReadFunction(inner, "parameters");
+      if (inner.ok()) AddTool(inner, "name", std::move(tool), outer.object(), options);
+    });
+  });
+}
+
+// none, auto, required, or {"type": "function", "function": {"name": ...}}
+Json ChoiceSchema() {
+  Json named;
+  FieldReader reader(&named);
+  std::string name;
+  ReadType(reader);
+  reader.Require("function");
+  reader.ReadObject("function", [&](FieldReader& function) {
+    function.Require("name");
+    function.Read("name", &name);
+  });
+  return AnyOf({{{"enum", {"none", "auto", "required"}}}, std::move(named)});
+}
+
+void TakeChoice(FieldReader& reader, const Json& value, ToolOptions* options) {
+  const auto choose = [&](ToolChoice choice) { Choose(reader, choice, "", options); };
+  if (value == "auto") return choose(ToolChoice::kAuto);
+  if (value == "none") return choose(ToolChoice::kNone);
+  if (value == "required") return choose(ToolChoice::kRequired);
+  if (!value.is_object()) {
+    return reader.Fail("tool_choice",
+                       "must be none, auto, required or an object that names a function");
+  }
+  const Json* function = value.contains("function") ? &value["function"] : nullptr;
+  if (value.value("type", Json()) != "function" || function == nullptr || !function->is_object()) {
+    return reader.Fail("tool_choice", "must have type function and a function with its name");
   }
   FieldReader inner(*function, "tool_choice.function");
+  inner.Require("name");
   inner.Read("name", &options->named);
-  if (!inner.status().ok()) return reader.Fail(inner.status());
-  if (!Has(options->tools, options->named)) {
-    return reader.Fail("tool_choice.function.name", "is not the name of one of the tools");
-  }
-  options->choice = ToolChoice::kNamed;
-}
-
-void ReadChoice(FieldReader& reader, ToolOptions* options) {
-  const bool has_tools = !options->tools.empty();
-  const Json* value = reader.Get("tool_choice");
-  if (value == nullptr || *value == "auto") {
-    options->choice = has_tools ? ToolChoice::kAuto : ToolChoice::kNone;
-  } else if (*value == "none") {
-    options->choice = ToolChoice::kNone;
-  } else if (!value->is_object() && *value != "required") {
-    reader.Fail("tool_choice", "must be none, auto, required or an object that names a function");
-  } else if (!has_tools) {
-    reader.Fail("tool_choice", "asks for a call, but there are no tools");
-  } else if (value->is_object()) {
-    ReadNamedChoice(reader, *value, options);
-  } else {
-    options->choice = ToolChoice::kRequired;
-  }
+  if (!inner.ok()) return reader.Fail(inner.status());
+  Choose(reader, ToolChoice::kNamed, inner.Path("name"), options);
 }
 
 }  // namespace
 
-void ReadTools(FieldReader& reader, ToolOptions* options) {
-  if (!reader.status().ok()) return;
-  ReadToolList(reader, options);
-  if (!reader.status().ok()) return;
-  ReadChoice(reader, options);
-  reader.Read("parallel_tool_calls", &options->parallel);
+Tool ReadFunction(FieldReader& reader, const char* parameters_name) {
+  Tool tool;
+  std::string description;
+  reader.Require("name");
+  reader.Read("name", &tool.name);
+  reader.Read("description", &description);
+  reader.Read("strict", &tool.strict);
+  if (!IsNameLike(tool.name)) {
+    reader.Fail("name", fmt::format("must be a text of 1 to {} bytes", kMaxNameBytes));
+  }
+  tool.parameters = NoParameters();
+  reader.ReadValue(
+      parameters_name, [] { return Json{{"type", "object"}}; },
+      [&](const Json& value) { TakeParameters(reader, parameters_name, value, &tool); });
+  return tool;
+}
+
+void AddTool(FieldReader& reader, const char* name_field, Tool tool, Json definition,
+             ToolOptions* options) {
+  if (Has(options->tools, tool.name)) {
+    return reader.Fail(name_field, "is the name of an earlier tool");
+  }
+  options->tools.push_back(std::move(tool));
+  options->definitions.push_back(std::move(definition));
+}
+
+Json FunctionDefinition(const Tool& tool, const std::string& description) {
+  Json function = {{"name", tool.name}};
+  if (!description.empty()) function["description"] = description;
+  function["parameters"] = tool.parameters;
+  return {{"type", "function"}, {"function", std::move(function)}};
+}
+
+void Choose(FieldReader& reader, std::optional<ToolChoice> choice, const std::string& name_path,
+            ToolOptions* options) {
+  const bool has_tools = !options->tools.empty();
+  options->choice = choice.value_or(ToolChoice::kAuto);
+  if (!has_tools) {
+    if (options->choice == ToolChoice::kRequired || options->choice == ToolChoice::kNamed) {
+      reader.Fail("tool_choice", "asks for a call, but there are no tools");
+    }
+    options->choice = ToolChoice::kNone;
+  } else if (options->choice == ToolChoice::kNamed && !Has(options->tools, options->named)) {
+    reader.Fail(FieldError(name_path, "is not the name of one of the tools"));
+  }
   if (options->choice == ToolChoice::kNone) options->definitions = nullptr;
+}
+
+void ReadTools(FieldReader& reader, ToolOptions* options) {
+  ReadToolList(reader, options);
+  Choose(reader, std::nullopt, "", options);
+  reader.ReadValue("tool_choice", ChoiceSchema,
+                   [&](const Json& value) { TakeChoice(reader, value, options); });
+  reader.Read("parallel_tool_calls", &options->parallel);
 }
 
 }  // namespace kvasir::api

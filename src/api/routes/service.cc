@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "api/protocol/error.h"
-#include "api/protocol/response.h"
+#include "api/protocol/openai_answer.h"
 #include "base/log.h"
 
 namespace kvasir::api {
@@ -23,9 +23,10 @@ StatusOr<Continuation> Guarded(const std::function<StatusOr<Continuation>()>& wo
   }
 }
 
-void Continue(const std::shared_ptr<Exchange>& exchange, const StatusOr<Continuation>& prepared) {
+void Continue(const std::shared_ptr<Exchange>& exchange, const StatusOr<Continuation>& prepared,
+              ErrorFunction error) {
   exchange->ReleaseBody();
-  if (!prepared.ok()) return exchange->Respond(ErrorResponse(prepared.status()));
+  if (!prepared.ok()) return exchange->Respond(error(ToErrorObject(prepared.status())));
   (*prepared)();
 }
 
@@ -59,14 +60,30 @@ void Health(const Service& service, bool ready, Exchange& exchange) {
   exchange.Respond({.body = R"({"status":"ok"})"});
 }
 
-void ListModels(const Service& service, Exchange& exchange) {
+void Alive(Service& service, Exchange& exchange) { Health(service, false, exchange); }
+void Ready(Service& service, Exchange& exchange) { Health(service, true, exchange); }
+
+void ShowMetrics(Service& service, Exchange& exchange) {
+  exchange.Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                    .body = service.metrics.Serialize()});
+}
+
+void Version(Service& service, Exchange& exchange) {
+  exchange.Respond({.body = Dump({{"version", service.version}})});
+}
+
+void Describe(Service& service, Exchange& exchange) {
+  exchange.Respond({.body = Dump(service.openapi.Document())});
+}
+
+void ListModels(Service& service, Exchange& exchange) {
   Json body;
   body["object"] = "list";
   body["data"] = Json::array({ModelJson(service.engine.Model(), service.created)});
   exchange.Respond({.body = Dump(body)});
 }
 
-void GetModel(const Service& service, Exchange& exchange) {
+void GetModel(Service& service, Exchange& exchange) {
   constexpr std::string_view kPrefix = "/v1/models/";
   const Status status =
       CheckModel(service, PercentDecode(exchange.request().path.substr(kPrefix.size())));
@@ -77,17 +94,36 @@ void GetModel(const Service& service, Exchange& exchange) {
 }  // namespace
 
 void PrepareThen(Service& service, const std::shared_ptr<Exchange>& exchange,
-                 std::function<StatusOr<Continuation>()> work) {
-  if (exchange->request().body.size() <= kLargeBody) return Continue(exchange, Guarded(work));
-  const bool taken = service.text_pool.Submit([exchange, work = std::move(work)] {
+                 std::function<StatusOr<Continuation>()> work, ErrorFunction error) {
+  if (exchange->request().body.size() <= kLargeBody)
+    return Continue(exchange, Guarded(work), error);
+  const bool taken = service.text_pool.Submit([exchange, error, work = std::move(work)] {
     StatusOr<Continuation> prepared = Guarded(work);
-    exchange->Post([exchange, prepared = std::move(prepared)] { Continue(exchange, prepared); });
+    exchange->Post(
+        [exchange, error, prepared = std::move(prepared)] { Continue(exchange, prepared, error); });
   });
   service.metrics.text_pool_waiting.Set(static_cast<double>(service.text_pool.waiting()));
   if (!taken) {
-    exchange->Respond(ErrorResponse(
-        absl::ResourceExhaustedError("too many large requests are waiting to be tokenized")));
+    exchange->Respond(error(ToErrorObject(
+        absl::ResourceExhaustedError("too many large requests are waiting to be tokenized"))));
   }
+}
+
+Handler BodyHandler(Service& service, BodyFunction function, ErrorFunction error) {
+  return [&service, function, error](const std::shared_ptr<Exchange>& exchange) {
+    const auto work = [&service, exchange, function]() -> StatusOr<Continuation> {
+      KVASIR_ASSIGN_OR_RETURN(const Json body, ParseJsonObject(exchange->request().body));
+      KVASIR_ASSIGN_OR_RETURN(const Json answer, function(service, body));
+      return [exchange, text = Dump(answer)] { exchange->Respond({.body = text}); };
+    };
+    PrepareThen(service, exchange, work, error);
+  };
+}
+
+void AddRoute(Service& service, Router& router, Operation operation, Handler handler) {
+  router.Add(operation.method, operation.path, operation.needs_key ? Access::kKey : Access::kOpen,
+             std::move(handler));
+  service.openapi.Add(std::move(operation));
 }
 
 Status CheckModel(const Service& service, const std::string& model) {
@@ -99,21 +135,22 @@ Status CheckModel(const Service& service, const std::string& model) {
 }
 
 void AddServiceRoutes(Service& service, Router& router) {
-  router.Add("GET", "/v1/models", Access::kKey,
-             [&service](const auto& exchange) { ListModels(service, *exchange); });
-  router.Add("GET", "/v1/models/*", Access::kKey,
-             [&service](const auto& exchange) { GetModel(service, *exchange); });
-  router.Add("GET", "/health", Access::kOpen,
-             [&service](const auto& exchange) { Health(service, false, *exchange); });
-  router.Add("GET", "/ready", Access::kOpen,
-             [&service](const auto& exchange) { Health(service, true, *exchange); });
-  router.Add("GET", "/metrics", Access::kOpen, [&service](const auto& exchange) {
-    exchange->Respond({.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                       .body = service.metrics.Serialize()});
-  });
-  router.Add("GET", "/version", Access::kOpen, [&service](const auto& exchange) {
-    exchange->Respond({.body = Dump({{"version", service.version}})});
-  });
+  const auto get = [&](const char* path, const char* summary, void (*answer)(Service&, Exchange&),
+                       Operation operation = {}) {
+    operation.method = "GET";
+    operation.path = path;
+    operation.summary = summary;
+    AddRoute(service, router, std::move(operation),
+             [&service, answer](const auto& exchange) { answer(service, *exchange); });
+  };
+  get("/v1/models", "the models served", &ListModels);
+  get("/v1/models/*", "one model", &GetModel, {.errors = {404}});
+  get("/health", "whether the engine responds", &Alive, {.needs_key = false});
+  get("/ready", "whether new requests are taken", &Ready, {.needs_key = false});
+  get("/metrics", "counters in the Prometheus text format", &ShowMetrics,
+      {.answer = "text/plain", .needs_key = false});
+  get("/version", "the server's version", &Version, {.needs_key = false});
+  get("/openapi.json", "this description", &Describe, {.needs_key = false});
 }
 
 }  // namespace kvasir::api

@@ -1,16 +1,17 @@
 #include <utility>
 
+#include "api/protocol/answer.h"
 #include "api/protocol/error.h"
 #include "api/protocol/request.h"
-#include "api/protocol/response.h"
 #include "api/routes/service.h"
 
 namespace kvasir::api {
 namespace {
 
-StatusOr<Json> Tokenize(const Service& service, const std::string& body) {
-  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(body));
-  KVASIR_ASSIGN_OR_RETURN(const TokenizeRequest request, ParseTokenizeRequest(json));
+StatusOr<Json> Tokenize(const Service& service, const Json& body) {
+  KVASIR_ASSIGN_OR_RETURN(
+      const TokenizeRequest request,
+      ReadBody(body, body.contains("messages") ? &ReadTokenizeChat : &ReadTokenizeText));
   KVASIR_RETURN_IF_ERROR(CheckModel(service, request.model));
   StatusOr<std::vector<TokenId>> ids = absl::UnknownError("");
   if (const auto* text = std::get_if<std::string>(&request.prompt)) {
@@ -35,9 +36,8 @@ StatusOr<Json> Tokenize(const Service& service, const std::string& body) {
   return out;
 }
 
-StatusOr<Json> Detokenize(const Service& service, const std::string& body) {
-  KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(body));
-  KVASIR_ASSIGN_OR_RETURN(const DetokenizeRequest request, ParseDetokenizeRequest(json));
+StatusOr<Json> Detokenize(const Service& service, const Json& body) {
+  KVASIR_ASSIGN_OR_RETURN(const DetokenizeRequest request, ReadBody(body, &ReadDetokenizeRequest));
   KVASIR_RETURN_IF_ERROR(CheckModel(service, request.model));
   if (service.text.tokenizer == nullptr) {
     return FieldError("tokens", "this model is served without a tokenizer");
@@ -51,22 +51,23 @@ StatusOr<Json> Detokenize(const Service& service, const std::string& body) {
   return out;
 }
 
-using TextFunction = StatusOr<Json> (*)(const Service&, const std::string&);
-
-Handler TextHandler(Service& service, TextFunction function) {
-  return [&service, function](const std::shared_ptr<Exchange>& exchange) {
-    PrepareThen(service, exchange, [&service, exchange, function]() -> StatusOr<Continuation> {
-      KVASIR_ASSIGN_OR_RETURN(const Json answer, function(service, exchange->request().body));
-      return [exchange, body = Dump(answer)] { exchange->Respond({.body = body}); };
-    });
-  };
-}
-
 }  // namespace
 
 void AddTextRoutes(Service& service, Router& router) {
-  router.Add("POST", "/tokenize", Access::kKey, TextHandler(service, &Tokenize));
-  router.Add("POST", "/detokenize", Access::kKey, TextHandler(service, &Detokenize));
+  AddRoute(service, router,
+           {.method = "POST",
+            .path = "/tokenize",
+            .summary = "the tokens of a prompt, or of messages in the chat template",
+            .body = AnyOf({DescribeBody(&ReadTokenizeText), DescribeBody(&ReadTokenizeChat)}),
+            .errors = {404}},
+           BodyHandler(service, &Tokenize));
+  AddRoute(service, router,
+           {.method = "POST",
+            .path = "/detokenize",
+            .summary = "the text of tokens",
+            .body = DescribeBody(&ReadDetokenizeRequest),
+            .errors = {404}},
+           BodyHandler(service, &Detokenize));
 }
 
 }  // namespace kvasir::api

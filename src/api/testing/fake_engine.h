@@ -100,17 +100,35 @@ class FakeEngine final : public EngineClient {
   std::string answer = "hello";
   FinishReason finish = FinishReason::kStop;
   int32_t cached_tokens = 0;
+  int32_t best = -1;  // the choice whose tokens are likelier than those of the others
   Status submit_status;
 
  private:
   static constexpr std::chrono::seconds kPatience{20};
 
+  // Answers of a request about its prompt: embeddings {3, 4}, log-probabilities of -0.25.
+  void AnswerPrompt(const Request& request, TokenSink& sink) const {
+    TokenEvent event;
+    if (request.pooling != Pooling::kNone) event.embedding = {3, 4};
+    for (size_t i = 1; request.prompt_logprobs >= 0 && i < request.prompt_ids.size(); ++i) {
+      event.prompt.push_back({.id = request.prompt_ids[i], .logprob = -0.25f});
+    }
+    sink.OnEvent(std::move(event));
+  }
+
   void Answer(const Request& request, TokenSink& sink) const {
+    if (request.NeedsPromptRows()) AnswerPrompt(request, sink);
+    if (request.sampling.max_tokens == 0) {
+      for (int32_t choice = 0; choice < request.sampling.n; ++choice) {
+        sink.OnEvent({.choice = choice, .finish = FinishReason::kLength});
+      }
+      return;
+    }
     for (int32_t choice = 0; choice < request.sampling.n; ++choice) {
       for (const char c : answer) {
         TokenEvent event = Tokens(choice, std::string_view(&c, 1));
         if (request.sampling.logprobs >= 0) {
-          event.tokens[0].logprob = -0.5f;
+          event.tokens[0].logprob = choice == best ? -0.1f : -0.5f;
           event.tokens[0].top_logprobs = {{event.tokens[0].id, -0.5f}, {'x', -1.5f}};
           event.tokens[0].top_logprobs.resize(request.sampling.logprobs);
         }
