@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing need on Debian 12: packages, a Rust toolchain, a Python
-# environment in .venv. Does nothing, quickly, where all of it is there.
+# environment in .venv, a Node client. Does nothing, quickly, where all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,12 +23,12 @@ as_root() {
 missing_packages() {
   local installed
   installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii  *//p' | sort)
-  comm -23 <(printf '%s\n' "${packages[@]}" | sort) <(printf '%s\n' "$installed")
+  comm -23 <(printf '%s\n' "$@" | sort) <(printf '%s\n' "$installed")
 }
 
-setup_packages() {
+install_packages() {
   local missing
-  missing=$(missing_packages)
+  missing=$(missing_packages "$@")
   [ -z "$missing" ] && return
   echo "setup: installing" $missing
   as_root apt-get update -qq
@@ -64,6 +64,17 @@ setup_python() {
   cp scripts/requirements.txt "$stamp"
 }
 
-setup_packages
+# The official Node client, for a test. Debian's npm is a package of its own, others bring it along.
+setup_node() {
+  local folder=tests/e2e/node
+  { command -v node && command -v npm; } >/dev/null || install_packages nodejs npm
+  cmp -s "$folder/package-lock.json" "$folder/node_modules/.stamp" && return
+  echo "setup: installing the Node client"
+  npm ci --prefix "$folder" --silent --no-audit --no-fund
+  cp "$folder/package-lock.json" "$folder/node_modules/.stamp"
+}
+
+install_packages "${packages[@]}"
 setup_rust
 setup_python
+setup_node

@@ -201,7 +201,11 @@ def test_messages_use_tools(claude, model):
         "max_tokens": 200,
         "messages": ASK,
         "tools": [{"name": "get_weather", "description": "x", "input_schema": CITY}],
-        "tool_choice": {"type": "tool", "name": "get_weather"},
+        "tool_choice": {
+            "type": "tool",
+            "name": "get_weather",
+            "disable_parallel_tool_use": True,
+        },
         **GREEDY,
     }
     (use,) = claude.messages.create(**ask).content

@@ -33,7 +33,7 @@ const call = await client.chat.completions.create({
 assert.equal(call.choices[0].finish_reason, "tool_calls");
 checkCity(call.choices[0].message.tool_calls[0].function.arguments);
 
-const stream = client.chat.completions.stream({
+const stream = client.beta.chat.completions.stream({
   ...ask, ...one, tools,
 });
 const streamed = await stream.finalChatCompletion();
