@@ -16,9 +16,19 @@ namespace kvasir {
 // What of the prompt's hidden states makes an embedding.
 enum class Pooling { kNone, kMean, kLast };
 
-// Of sampling.n hypotheses that are kept instead of sampled choices.
+// Beam search, with the meaning that Hugging Face Transformers gives it.
+//
+// The score of an output is the sum of its tokens' log-probabilities over the power
+// `length_penalty` of its length, end token included. They are those under the processed
+// distribution: the softmax of the logits after biases, penalties, masks and the constraint, at
+// temperature 1, from which a request of that temperature samples. So the sum is the
+// log-probability of the output as this request defines it, and what a constraint leaves no choice
+// about costs nothing. (Transformers processes log-probabilities instead and does not normalise
+// them again; vLLM sums the raw ones. Without processors all three are the same.)
 struct BeamSearch {
-  float length_penalty = 1.0f;
+  float length_penalty = 1.0f;  // > 0 favours long outputs, < 0 short ones
+  // Whether to stop as soon as n outputs have ended. Else the search goes on while the best live
+  // beam, if it ended with the sum and length that it has, would beat the worst of them.
   bool early_stopping = false;
 };
 
@@ -31,6 +41,11 @@ struct Request {
   Hash128 hash_root;  // parent of the first unit; hashing of output tokens goes on from it
   SamplingParams sampling;
   std::optional<Constraint> constraint;  // of the whole output of every choice
+  // sampling.n hypotheses are kept instead of sampled: choice 0 is the one of the best score.
+  // Temperature, truncation and seed have no say. The events with tokens come when the search is
+  // over, one a choice. Where fewer than n outputs exist, because a constraint or the allowed
+  // tokens admit no more, the choices left over finish with kStop and no token.
+  std::optional<BeamSearch> beams;
   // Of each prompt token but the first, given those before it: -1 none, k >= 0 its log-probability
   // and the k best alternatives.
   int32_t prompt_logprobs = -1;

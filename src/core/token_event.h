@@ -22,7 +22,10 @@ struct TokenOut {
 };
 
 enum class FinishReason {
-  kStop,       // an end token or a stop token id; that token is the last of `tokens`
+  // An end token or a stop token id, which is the last of `tokens`. With beam search, and no
+  // tokens:
+  // there are fewer outputs than choices.
+  kStop,
   kLength,     // max_tokens (at once if it is 0), or the model's context is full
   kCancelled,  // Cancel was called, or the deadline passed
   kError,      // see `error`

@@ -44,6 +44,11 @@ StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const Samplin
   return Report(logits, params.logprobs, id);
 }
 
+Status Sampler::NoTokenLeft() {
+  return absl::InternalError(
+      "allowed tokens, biases, penalties, min_tokens and the constraint leave no token to choose");
+}
+
 StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, int32_t logprobs, TokenId id) {
   TokenOut out{.id = id};
   if (logprobs < 0) return out;
@@ -52,18 +57,25 @@ StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, int32_t logpr
   return out;
 }
 
+StatusOr<BeamOffer> Sampler::Offer(absl::Span<const float> logits, const SamplingParams& params,
+                                   const Position& position, absl::Span<const TokenId> ends) {
+  if (!AllFinite(logits)) return NoNumbers();
+  return OfferOf(logits, Processed(logits, params, position), ends, params.n, params.logprobs);
+}
+
+absl::Span<const float> Sampler::Processed(absl::Span<const float> logits,
+                                           const SamplingParams& params, const Position& position) {
+  if (LeavesLogits(params, position)) return logits;
+  processed_.assign(logits.begin(), logits.end());
+  ProcessLogits(params, position, absl::MakeSpan(processed_));
+  return processed_;
+}
+
 StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const SamplingParams& params,
                                   const Position& position) {
-  if (!LeavesLogits(params, position)) {
-    processed_.assign(logits.begin(), logits.end());
-    ProcessLogits(params, position, absl::MakeSpan(processed_));
-    logits = processed_;
-  }
+  logits = Processed(logits, params, position);
   const std::optional<Best> best = FindBest(logits);
-  if (!best)
-    return absl::InternalError(
-        "allowed tokens, biases, penalties, min_tokens and the constraint leave no token to "
-        "choose");
+  if (!best) return NoTokenLeft();
   if (params.temperature < kGreedyBelow) return best->id;
   const uint64_t noise = Noise(params.seed, position.choice, position.index);
   const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "core/sampling_params.h"
 #include "core/token_event.h"
+#include "sample/beam_offer.h"
 #include "sample/logits_processors.h"
 #include "sample/truncation.h"
 
@@ -24,6 +25,14 @@ class Sampler {
   StatusOr<TokenOut> Sample(absl::Span<const float> logits, const SamplingParams& params,
                             const Position& position);
 
+  // What the row offers to a beam search of width params.n, where `ends` end the output. Nothing,
+  // where the processed logits leave no token. Internal when a raw logit is not finite.
+  StatusOr<BeamOffer> Offer(absl::Span<const float> logits, const SamplingParams& params,
+                            const Position& position, absl::Span<const TokenId> ends);
+
+  // The error of a request whose processors leave no token to choose.
+  static Status NoTokenLeft();
+
   // A token with what `logprobs`, as in SamplingParams, asks of it. Internal when a logit is needed
   // that is not finite.
   static StatusOr<TokenOut> Report(absl::Span<const float> logits, int32_t logprobs, TokenId id);
@@ -31,6 +40,8 @@ class Sampler {
  private:
   StatusOr<TokenId> Choose(absl::Span<const float> logits, const SamplingParams& params,
                            const Position& position);
+  absl::Span<const float> Processed(absl::Span<const float> logits, const SamplingParams& params,
+                                    const Position& position);
   TokenId DrawFromRow(const WeightedRow& row, uint64_t noise);
 
   std::vector<float> processed_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "sample/philox.h"
@@ -232,6 +233,64 @@ TEST(SamplerTest, LogprobsAreOfTheRawSoftmax) {
   EXPECT_EQ(out->top_logprobs[1].first, 3);
   EXPECT_EQ(out->top_logprobs[2].first, 2);
   EXPECT_NEAR(out->top_logprobs[2].second, 2 - std::log(sum), 1e-6);
+}
+
+TEST(SamplerTest, OffersTheBestOfEachKind) {
+  std::mt19937 random(4);
+  Sampler sampler;
+  for (int i = 0; i < 300; ++i) {
+    const auto logits = RandomLogits(random, 1 + static_cast<int32_t>(random() % 200), 3, i % 2);
+    const auto vocab = static_cast<uint32_t>(logits.size());
+    SamplingParams params;
+    params.n = 1 + static_cast<int32_t>(random() % 8);
+    params.logprobs = i % 3 - 1;
+    params.temperature = 0.1f;  // has no say
+    params.top_k = 1;
+    params.logit_bias = {{static_cast<TokenId>(random() % vocab), 5.0f}};
+    params.bad_words = {{static_cast<TokenId>(random() % vocab)}};
+    std::vector<TokenId> ends;
+    for (uint32_t e = random() % 20; e > 0; --e) {
+      ends.push_back(static_cast<TokenId>(random() % vocab));
+    }
+    const auto offer = sampler.Offer(logits, params, {}, ends);
+    ASSERT_TRUE(offer.ok()) << offer.status();
+
+    std::vector<float> processed = logits;
+    ProcessLogits(params, {}, absl::MakeSpan(processed));
+    double sum = 0;
+    for (const float logit : processed) sum += std::exp(static_cast<double>(logit));
+    std::vector<TokenId> order(vocab);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](TokenId a, TokenId b) { return processed[a] > processed[b]; });
+    std::vector<TokenId> expected, got;
+    for (const bool ending : {false, true}) {
+      int32_t left = params.n;
+      for (const TokenId id : order) {
+        const bool ends_output = std::find(ends.begin(), ends.end(), id) != ends.end();
+        if (ends_output != ending || std::isinf(processed[id]) || left == 0) continue;
+        expected.push_back(id);
+        --left;
+      }
+    }
+    for (const BeamOffer::Candidate& candidate : offer->candidates) {
+      got.push_back(candidate.id);
+      EXPECT_NEAR(candidate.logprob, processed[candidate.id] - std::log(sum), 1e-5);
+      EXPECT_EQ(candidate.ends, std::find(ends.begin(), ends.end(), candidate.id) != ends.end());
+      EXPECT_EQ(offer->Report(candidate), *Sampler::Report(logits, params.logprobs, candidate.id));
+    }
+    EXPECT_EQ(got, expected) << "case " << i;
+  }
+}
+
+TEST(SamplerTest, OffersNothingWhereNothingMayCome) {
+  Sampler sampler;
+  SamplingParams params;
+  params.min_tokens = 1;
+  const auto offer = sampler.Offer({1.0f, 2.0f}, params, {.eos_ids = {0, 1}}, {0, 1});
+  ASSERT_TRUE(offer.ok());
+  EXPECT_TRUE(offer->candidates.empty());
+  EXPECT_FALSE(sampler.Offer({1.0f, NAN}, params, {}, {}).ok());
 }
 
 }  // namespace
