@@ -34,7 +34,7 @@ class Planner {
     FindOwners();
     do {
       PlanPrefills();
-    } while (plan_.compute.empty() && !AnyStalls() && PreemptLast());
+    } while (plan_.compute.empty() && !AnyStalls() && !PreemptYielding() && PreemptLast());
   }
 
  private:
@@ -50,7 +50,7 @@ class Planner {
 
   bool AnyStalls() const {
     return std::any_of(state_.running.begin(), state_.running.begin() + live_,
-                       [](const SequenceView& view) { return view.stalls(); });
+                       [](const SequenceView& view) { return view.stalls() && !view.yields; });
   }
 
   // True when the first write of `view` goes to a block that others hold too.
@@ -77,6 +77,16 @@ class Planner {
     slots_ -= Slots(state_.running[live_]);
     plan_.preempt.push_back(live_);
     return true;
+  }
+
+  // One is enough: what waits may start with the next step, and its blocks may do.
+  bool PreemptYielding() {
+    for (int32_t i = live_ - 1; i >= 0; --i) {
+      if (!state_.running[i].yields) continue;
+      plan_.preempt.push_back(i);
+      return true;
+    }
+    return false;
   }
 
   // Leaves room for one chunk when a prompt is under way, however many sequences decode.

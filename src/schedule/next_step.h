@@ -20,8 +20,9 @@ inline constexpr double kMaxDecodeStretch = 2.4;
 //     of the step stays within the budget. A waiting sequence starts when its whole prompt fits
 //     beside what runs; one whose next block is being computed by another lets that one go first,
 //     in its own place, and waits.
-// When no sequence can advance, the last in rank is preempted, so that the first always advances;
-// a plan is empty only when a running sequence stalls.
+// When no sequence can advance, the last in rank of those that yield is preempted, and the next
+// step goes on from there; if none yields the last in rank is, so that the first always advances. A
+// plan computes nothing only when it preempts a sequence that yields, or when a running one stalls.
 // REQUIRES: each sequence fits into the pool alone.
 void NextStep(const State& state, const Budget& budget, StepPlan* plan);
 

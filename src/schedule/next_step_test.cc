@@ -246,6 +246,40 @@ TEST_F(NextStepTest, StuckPromptsGiveWayToTheFirst) {
   EXPECT_EQ(Text(), "r0:32 -1");
 }
 
+TEST_F(NextStepTest, WhatYieldsIsPreemptedOnlyWhereNothingElseCanGoOn) {
+  AddRunning(32, 32);
+  AddRunning(32, 32);
+  running_[0].yields = running_[1].yields = true;
+  AddRunning(33, 32);
+  AddWaiting(40);
+  Occupy(1);
+  EXPECT_EQ(Text(), "r2:1");
+  running_.pop_back();
+  EXPECT_EQ(Text(), "-1");
+  running_.pop_back();
+  EXPECT_EQ(Text(), "-0");
+  running_.clear();
+  held_.clear();
+  EXPECT_EQ(Text().substr(0, 3), "w0:");
+}
+
+TEST_F(NextStepTest, WhatYieldsMakesRoomForTheOnlyOthers) {
+  AddRunning(32, 32);
+  running_[0].yields = true;
+  AddRunning(33, 32);
+  Occupy(0);
+  EXPECT_EQ(Text(), "-1 -0");  // it goes on alone with the next step
+}
+
+TEST_F(NextStepTest, WhatWaitsForAGuideIsWaitedFor) {
+  AddRunning(32, 32);
+  AddRunning(32, 32);
+  running_[0].yields = true;
+  AddWaiting(40);
+  Occupy(1);
+  EXPECT_EQ(Text(), "");
+}
+
 TEST_F(NextStepTest, ACachedPrefixThatIsPinnedIsNoLongerAvailable) {
   budget_.prefill_step_target = budget_.itl_target = 1000;
   AddRunning(18, 17);

@@ -38,6 +38,9 @@ struct SequenceView {
   int32_t tail = 1;      // tokens at the end that are computed together as a decode
   int32_t drafts = 0;    // guesses behind `length` that a decode may compute too
   int32_t max_chunk = std::numeric_limits<int32_t>::max();  // tokens of a prefill chunk
+  // It stalls until others of its request have computed, and keeps what came of its own work: it is
+  // preempted where nothing else could go on.
+  bool yields = false;
   // The block that computing on would complete first, if it is full of known tokens, and whether
   // this sequence could take it from the cache instead: of sequences with the same next block, one
   // computes it and those that could reuse it wait.
