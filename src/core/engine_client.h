@@ -46,7 +46,7 @@ struct EngineStats {
   int64_t computed_prompt_tokens = 0;  // prefill work, recomputation after preemption included
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
-  int64_t forks = 0;  // choices that were forked from a prefilled prompt
+  int64_t forks = 0;  // choices forked from a prefilled prompt, and beams from another
   int64_t copy_on_writes = 0;
   int64_t forced_tokens = 0;   // generated tokens that a constraint forced without a pass
   int64_t drafted_tokens = 0;  // drafts that were computed

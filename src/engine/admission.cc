@@ -1,6 +1,7 @@
 #include "engine/admission.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/block_hash.h"
 
@@ -60,9 +61,25 @@ Status CheckPromptRows(const Request& request) {
   return absl::OkStatus();
 }
 
+Status CheckBeams(const Request& request, const EngineOptions& options) {
+  if (!request.beams) return absl::OkStatus();
+  if (request.pooling != Pooling::kNone) {
+    return absl::InvalidArgumentError("use_beam_search: an embedding has no output to search for");
+  }
+  if (!std::isfinite(request.beams->length_penalty)) {
+    return absl::InvalidArgumentError("length_penalty: must be a finite number");
+  }
+  if (request.sampling.n > options.max_num_seqs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("n: use_beam_search keeps at most ", options.max_num_seqs,
+                     " beams, as many sequences as run at once here"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-Status CheckRequest(const Request& request, const ModelInfo& model) {
+Status CheckRequest(const Request& request, const ModelInfo& model, const EngineOptions& options) {
   if (request.prompt_ids.empty()) return absl::InvalidArgumentError("prompt: is empty");
   if (request.prompt_ids.size() >= static_cast<size_t>(model.max_model_len)) {
     return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt_ids.size(),
@@ -79,6 +96,7 @@ Status CheckRequest(const Request& request, const ModelInfo& model) {
     return absl::InvalidArgumentError("max_tokens: must be at least 1");
   }
   KVASIR_RETURN_IF_ERROR(CheckPromptRows(request));
+  KVASIR_RETURN_IF_ERROR(CheckBeams(request, options));
   return Validate(request.sampling, model.vocab_size);
 }
 

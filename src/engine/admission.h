@@ -15,7 +15,8 @@ Status CheckOptions(const EngineOptions& options);
 // runner contradict each other.
 StatusOr<ModelInfo> FitModel(ModelInfo model, const runtime::Runner& runner);
 
-// InvalidArgument when `request` can never run on `model`; the message starts with the field.
-Status CheckRequest(const Request& request, const ModelInfo& model);
+// InvalidArgument when `request` can never run on `model` under these options; the message starts
+// with the field.
+Status CheckRequest(const Request& request, const ModelInfo& model, const EngineOptions& options);
 
 }  // namespace kvasir::engine

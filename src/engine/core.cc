@@ -10,6 +10,9 @@
 namespace kvasir::engine {
 namespace {
 
+// Of one choice in the running mean of outputs.
+constexpr double kOutputsWeight = 0.05;
+
 schedule::Budget MakeBudget(const EngineOptions& options, const runtime::Runner& runner) {
   return {
       .max_num_seqs = options.max_num_seqs,
@@ -39,7 +42,7 @@ Core::~Core() { CancelAll(); }
 
 Status Core::Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink,
                  std::unique_ptr<grammar::Cursor> cursor) {
-  KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model_));
+  KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model_, options_));
   KVASIR_CHECK(request->constraint.has_value() == (cursor != nullptr), "a constraint has a cursor");
   if (groups_.contains(request->id)) {
     return absl::InvalidArgumentError(
@@ -58,8 +61,10 @@ Status Core::Add(std::shared_ptr<const Request> request, std::shared_ptr<TokenSi
   groups_.emplace(group->request->id, group);
   ++queued_;
   queued_prompt_tokens_ += prompt;
-  Enqueue(std::make_unique<Sequence>(std::move(group), model_.block_size,
-                                     options_.enable_prefix_caching, std::move(cursor)));
+  auto sequence = std::make_unique<Sequence>(group, model_.block_size,
+                                             options_.enable_prefix_caching, std::move(cursor));
+  if (group->request->beams) StartBeams(*group, sequence.get());
+  Enqueue(std::move(sequence));
   return absl::OkStatus();
 }
 
@@ -96,10 +101,19 @@ void Core::Release(Sequence& sequence) {
   sequence.ReleaseBlocks();
 }
 
+void Core::End(Sequence& sequence) {
+  Release(sequence);
+  sequence.done = true;
+}
+
 void Core::EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error) {
   group.sink->OnEvent(
       {.choice = choice, .finish = reason, .error = error, .cached_tokens = group.cached_tokens});
   Close(group, choice);
+}
+
+void Core::ObserveOutputs(int32_t outputs) {
+  mean_outputs_ += kOutputsWeight * (outputs - mean_outputs_);
 }
 
 // The choice has had its last event.
@@ -116,10 +130,9 @@ void Core::Close(Group& group, int32_t choice) {
 void Core::Finish(Sequence& sequence, FinishReason reason, const Status& error) {
   const std::shared_ptr<Group> group = sequence.shared_group();
   const std::vector<int32_t> choices =
-      sequence.forked() ? std::vector<int32_t>{sequence.choice()} : group->open_choices;
+      sequence.IsOneChoice() ? std::vector<int32_t>{sequence.choice()} : group->open_choices;
   for (int32_t choice : choices) EmitFinish(*group, choice, reason, error);
-  Release(sequence);
-  sequence.done = true;
+  group->beams ? EndBeams(*group) : End(sequence);
 }
 
 void Core::RemoveDone() {
@@ -143,7 +156,9 @@ void Core::Cancel(const std::string& request_id, std::optional<int32_t> choice) 
 }
 
 void Core::CancelAll() {
-  for (Sequence* sequence : AllSequences()) Finish(*sequence, FinishReason::kCancelled);
+  for (Sequence* sequence : AllSequences()) {
+    if (!sequence->done) Finish(*sequence, FinishReason::kCancelled);
+  }
   RemoveDone();
 }
 
@@ -153,12 +168,14 @@ void Core::CancelGroup(Group& group, std::optional<int32_t> choice) {
   }
 }
 
-// A sequence that stands for several choices goes on for the others.
+// A sequence that stands for several choices goes on for the others: as do the beams, whose answer
+// is only left out.
 void Core::CancelChoice(Sequence& sequence, std::optional<int32_t> choice) {
   const std::vector<int32_t>& open = sequence.group().open_choices;
-  if (!choice || (sequence.forked() && sequence.choice() == *choice)) {
+  if (!choice || (sequence.IsOneChoice() && sequence.choice() == *choice)) {
     Finish(sequence, FinishReason::kCancelled);
-  } else if (!sequence.forked() && std::find(open.begin(), open.end(), *choice) != open.end()) {
+  } else if (!sequence.IsOneChoice() &&
+             std::find(open.begin(), open.end(), *choice) != open.end()) {
     if (open.size() == 1) return Finish(sequence, FinishReason::kCancelled);
     EmitFinish(sequence.group(), *choice, FinishReason::kCancelled, absl::OkStatus());
   }
@@ -219,6 +236,7 @@ double Core::QueueSeconds() const {
 Status Core::CheckIntegrity() const {
   KVASIR_RETURN_IF_ERROR(pool_.CheckIntegrity());
   KVASIR_RETURN_IF_ERROR(index_.CheckIntegrity());
+  KVASIR_RETURN_IF_ERROR(CheckBeamIntegrity());
   std::vector<int32_t> holds(pool_.size(), 0);
   for (const Sequence* sequence : AllSequences()) {
     for (size_t i = 0; i < sequence->blocks().size(); ++i) {

@@ -12,6 +12,13 @@
 //
 // Drafts are tokens that a pass computes behind the known ones. Each is kept if it is the very
 // token that is drawn from the row before it, so that they change the speed and never the answer.
+//
+// Beam search: a sequence is a live beam. Its row is reduced at once to what it offers, which is
+// kept, with or without blocks, until all live beams of the request have offered (engine/beams.cc).
+// Then the next ones are chosen (engine/beam_search.h): the first continuation of a beam keeps its
+// sequence, the others fork it and share every block until they write, and a beam without any gives
+// its blocks up. So beams take neither jumps nor drafts, nobody waits with a pass for another, and
+// it does not matter which of them the scheduler computes together, late or anew.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -94,7 +101,9 @@ class Core {
   void Finish(Sequence& sequence, FinishReason reason, const Status& error = absl::OkStatus());
   void EmitFinish(Group& group, int32_t choice, FinishReason reason, const Status& error);
   void Close(Group& group, int32_t choice);
+  void ObserveOutputs(int32_t outputs);
   void Release(Sequence& sequence);
+  void End(Sequence& sequence);
   void RemoveDone();
   void Enqueue(std::unique_ptr<Sequence> sequence);
   void MakeRunning(std::unique_ptr<Sequence> sequence);
@@ -109,6 +118,7 @@ class Core {
   int32_t DraftsWorthTrying(Sequence& sequence, const perf::StepShape& shape) const;
   void Plan();
   schedule::SequenceView View(const Sequence& sequence) const;
+  int32_t SlotsOf(const Sequence& sequence) const;
   void SetNextHash(const Sequence& sequence, schedule::SequenceView* view) const;
   size_t StartCandidates() const;
   void ApplyPlan();
@@ -142,6 +152,8 @@ class Core {
   void RunDraws();
   void ForkChoices();
   void DrawRows(Draw& draw, sample::Sampler& sampler) const;
+  StatusOr<const grammar::Guide*> GuideOf(const Draw& draw, int32_t row) const;
+  sample::Position PositionOf(const Sequence& sequence, const grammar::Guide* guide) const;
   StatusOr<TokenOut> DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const;
   void TakeForced(Draw& draw) const;
   bool Take(Draw& draw, TokenOut out) const;
@@ -149,6 +161,19 @@ class Core {
   void CommitDraw(Draw& draw);
   void ShedForks();
   void PreemptForTest();
+
+  // beams.cc: beam search
+  void StartBeams(Group& group, Sequence* first) const;
+  void MakeOffer(Draw& draw, sample::Sampler& sampler) const;
+  StatusOr<sample::BeamOffer> OfferRow(const Draw& draw, sample::Sampler& sampler) const;
+  void CommitOffer(Draw& draw);
+  void AdvanceBeams();
+  void ChooseBeams(Group& group);
+  void ContinueBeams(Group& group, absl::Span<const Beams::Step> steps);
+  Sequence* ForkBeam(const Sequence& parent);
+  void AnswerBeams(Group& group);
+  void EndBeams(Group& group);
+  Status CheckBeamIntegrity() const;
 
   runtime::Runner& runner_;
   const ModelInfo model_;

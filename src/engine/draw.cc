@@ -11,9 +11,6 @@ namespace {
 // What all draws of a step together wait for guides that the forward pass did not hide.
 constexpr Duration kGuideGrace = std::chrono::milliseconds(1);
 
-// Of one choice in the running mean of outputs.
-constexpr double kOutputsWeight = 0.05;
-
 }  // namespace
 
 // A guide that is on its way or there already is good for the place where it was asked for, which
@@ -66,9 +63,14 @@ void Core::RunDraws() {
     DrawRows(draws_[i], samplers_[thread]);
   });
   for (Draw& draw : draws_) {
-    CountDrafts(draw);
-    CommitDraw(draw);
+    if (draw.sequence->group().beams) {
+      CommitOffer(draw);
+    } else {
+      CountDrafts(draw);
+      CommitDraw(draw);
+    }
   }
+  AdvanceBeams();
 }
 
 void Core::CountDrafts(const Draw& draw) {
@@ -88,7 +90,7 @@ void Core::ForkChoices() {
   const size_t prompts = draws_.size();
   for (size_t i = 0; i < prompts; ++i) {
     Sequence& first = *draws_[i].sequence;
-    if (first.forked()) continue;
+    if (first.forked() || first.group().beams) continue;
     const std::vector<int32_t>& choices = first.group().open_choices;
     std::unique_ptr<Sequence> owned = TakeRunning(&first);
     first.BecomeChoice(choices[0]);
@@ -106,6 +108,7 @@ void Core::ForkChoices() {
 // Runs on any thread of the pool: touches the draw and its sequence alone.
 void Core::DrawRows(Draw& draw, sample::Sampler& sampler) const {
   Sequence& sequence = *draw.sequence;
+  if (sequence.group().beams) return MakeOffer(draw, sampler);
   const std::vector<TokenId> drafts = std::exchange(sequence.drafts, {});
   const int32_t rows = static_cast<int32_t>(draw.logits.size()) / model_.vocab_size;
   const int32_t length = sequence.length();
@@ -125,27 +128,35 @@ void Core::DrawRows(Draw& draw, sample::Sampler& sampler) const {
   sequence.tail = sequence.length() - sequence.computed;
 }
 
-StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const {
-  const Sequence& sequence = *draw.sequence;
-  const absl::Span<const float> logits = RowOf(draw.logits, row);
+// What the constraint says of a row, null where there is none.
+StatusOr<const grammar::Guide*> Core::GuideOf(const Draw& draw, int32_t row) const {
+  if (!draw.guides) return nullptr;
+  KVASIR_RETURN_IF_ERROR(draw.guides->guides.status());
+  const std::vector<grammar::Guide>& guides = *draw.guides->guides;
+  if (row >= static_cast<int32_t>(guides.size())) {
+    return absl::InternalError("constraint: nobody asked what may come here");
+  }
+  return &guides[row];
+}
+
+sample::Position Core::PositionOf(const Sequence& sequence, const grammar::Guide* guide) const {
   sample::Position position{.choice = sequence.choice(),
                             .index = sequence.outputs(),
                             .counts = sequence.counts(),
                             .output = sequence.tokens().last(sequence.outputs()),
                             .eos_ids = model_.eos_ids};
-  if (draw.guides) {
-    KVASIR_RETURN_IF_ERROR(draw.guides->guides.status());
-    const std::vector<grammar::Guide>& guides = *draw.guides->guides;
-    if (row >= static_cast<int32_t>(guides.size())) {
-      return absl::InternalError("constraint: nobody asked what may come here");
-    }
-    const grammar::Guide& guide = guides[row];
-    if (guide.forced) {
-      return sample::Sampler::Report(logits, sequence.sampling().logprobs, *guide.forced);
-    }
-    position.allowed = guide.mask;
+  if (guide != nullptr) position.allowed = guide->mask;
+  return position;
+}
+
+StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const {
+  const Sequence& sequence = *draw.sequence;
+  const absl::Span<const float> logits = RowOf(draw.logits, row);
+  KVASIR_ASSIGN_OR_RETURN(const grammar::Guide* guide, GuideOf(draw, row));
+  if (guide != nullptr && guide->forced) {
+    return sample::Sampler::Report(logits, sequence.sampling().logprobs, *guide->forced);
   }
-  return sampler.Sample(logits, sequence.sampling(), position);
+  return sampler.Sample(logits, sequence.sampling(), PositionOf(sequence, guide));
 }
 
 // Jump-forward: what the constraint forces next needs no row. Where its log-probability is wanted
@@ -203,9 +214,8 @@ void Core::CommitDraw(Draw& draw) {
   if (!draw.error.ok()) return Finish(sequence, FinishReason::kError, draw.error);
   Publish(sequence);
   if (!draw.finish) return sequence.TrimBlocks();
-  mean_outputs_ += kOutputsWeight * (sequence.outputs() - mean_outputs_);
-  Release(sequence);
-  sequence.done = true;
+  ObserveOutputs(sequence.outputs());
+  End(sequence);
   Close(group, sequence.choice());
 }
 

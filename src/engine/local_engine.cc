@@ -58,7 +58,7 @@ class LocalEngine::Impl {
 
   Status Submit(std::shared_ptr<const Request> request, std::shared_ptr<TokenSink> sink)
       EXCLUDES(mutex_) {
-    KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model()));
+    KVASIR_RETURN_IF_ERROR(CheckRequest(*request, model(), options_));
     KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<grammar::Cursor> cursor, MakeCursor(*request));
     {
       MutexLock lock(mutex_);

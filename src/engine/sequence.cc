@@ -8,6 +8,11 @@
 
 namespace kvasir::engine {
 
+bool LiveBeams::Complete() const {
+  return std::all_of(live.begin(), live.end(),
+                     [](const Sequence* beam) { return beam->offer.has_value(); });
+}
+
 Sequence::Sequence(std::shared_ptr<Group> group, int32_t block_size, bool hashed,
                    std::unique_ptr<grammar::Cursor> cursor)
     : group_(std::move(group)),

@@ -10,17 +10,31 @@
 
 #include "core/engine_client.h"
 #include "core/request.h"
+#include "engine/beam_search.h"
 #include "engine/draft_policy.h"
 #include "engine/guide_pool.h"
 #include "engine/prompt_lookup.h"
 #include "grammar/cursor.h"
 #include "kv/block_pool.h"
+#include "sample/beam_offer.h"
 #include "sample/token_counts.h"
 #include "schedule/step_plan.h"
 
 namespace kvasir::engine {
 
-// One request, shared by the sequences of its choices.
+class Sequence;
+
+// The state of a request with beam search.
+struct LiveBeams {
+  // Every live beam has its row for the position: the next ones can be chosen.
+  bool Complete() const;
+
+  Beams search;
+  std::vector<Sequence*> live;  // in the order of `search`: the best first
+  int32_t last_number = 0;      // of a sequence; none has that of another
+};
+
+// One request, shared by the sequences of its choices or its beams.
 struct Group {
   std::shared_ptr<const Request> request;
   std::shared_ptr<TokenSink> sink;
@@ -30,9 +44,11 @@ struct Group {
   bool started = false;
   int32_t cached_tokens = 0;          // prompt tokens that a cached prefix gave at the start
   std::vector<int32_t> open_choices;  // without their finish event yet, ascending
+  std::optional<LiveBeams> beams;
 };
 
-// One choice of a request; before the prompt is computed, all its open choices in one.
+// One choice of a request; before the prompt is computed, all its open choices in one. With beam
+// search it is one live beam, whose number takes the choice's place, and never a choice.
 class Sequence {
  public:
   // Of all choices of `group`. With `hashed`, block hashes are kept for the prefix index. `cursor`
@@ -64,6 +80,8 @@ class Sequence {
   const SamplingParams& sampling() const { return group_->request->sampling; }
   int32_t choice() const { return choice_; }
   bool forked() const { return forked_; }
+  // What becomes of it is the answer of choice() alone.
+  bool IsOneChoice() const { return forked_ && !group_->beams; }
   schedule::Rank rank() const;
 
   int32_t length() const { return static_cast<int32_t>(tokens_.size()); }
@@ -98,6 +116,9 @@ class Sequence {
   int32_t scored = 0;              // prompt positions whose rows have been taken
   std::vector<float> pooled;       // their hidden states, pooled
   std::vector<float> held_logits;  // a computed row that waits for its guides
+  // Of a beam: what came of its row, until those of the other live beams are there. It needs no
+  // blocks to be kept.
+  std::optional<sample::BeamOffer> offer;
 
  private:
   Sequence(const Sequence& other, int32_t choice);

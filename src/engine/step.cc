@@ -27,7 +27,7 @@ bool Core::Step() {
   Plan();
   ApplyPlan();
   if (items_.empty()) {
-    guide_pool_.AwaitAny(kGuideWait);
+    if (plan_.preempt.empty()) guide_pool_.AwaitAny(kGuideWait);
     return true;
   }
   AssembleBatch();
@@ -58,6 +58,7 @@ void Core::ProposeDrafts() {
   for (const auto& sequence : running_) {
     // Guides that are on their way know of the drafts that they were asked for alone.
     if (!sequence->Decodes() || !sequence->drafts.empty() || sequence->guides) continue;
+    if (sequence->group().beams) continue;
     const int32_t room = sequence->group().max_tokens - sequence->outputs() - 1;
     const int32_t most = std::min(options_.max_drafts, room);
     std::vector<TokenId> found = sequence->lookup.Propose(sequence->tokens(), most);
@@ -98,6 +99,7 @@ void Core::Plan() {
   for (auto it = waiting_.begin(); it != waiting_.end() && candidates_.size() < StartCandidates();
        ++it) {
     const Sequence& sequence = *it->second;
+    if (sequence.offer) continue;  // it has nothing to compute yet
     schedule::SequenceView& view = waiting_views_.emplace_back(View(sequence));
     const kv::PrefixIndex::Found found = index_.Probe(sequence.matchable_hashes());
     view.computed = found.blocks * model_.block_size;
@@ -114,11 +116,18 @@ void Core::Plan() {
 }
 
 schedule::SequenceView Core::View(const Sequence& sequence) const {
-  const size_t open = sequence.group().open_choices.size();
   return {.rank = sequence.rank(),
           .length = sequence.length(),
-          .slots = sequence.forked() ? 1 : static_cast<int32_t>(open),
-          .max_chunk = sequence.request().prompt_logprobs >= 0 ? kScoredRows : kNoLimit};
+          .slots = SlotsOf(sequence),
+          .max_chunk = sequence.request().prompt_logprobs >= 0 ? kScoredRows : kNoLimit,
+          .yields = sequence.offer.has_value()};
+}
+
+// Cancelled choices are not computed; beams are, because they decide about the others.
+int32_t Core::SlotsOf(const Sequence& sequence) const {
+  if (sequence.forked()) return 1;
+  const Group& group = sequence.group();
+  return group.beams ? sequence.sampling().n : static_cast<int32_t>(group.open_choices.size());
 }
 
 void Core::SetNextHash(const Sequence& sequence, schedule::SequenceView* view) const {
@@ -144,7 +153,8 @@ void Core::ApplyPlan() {
     items_.push_back({sequence, compute.tokens, compute.waiting});
   }
   const auto stalls = [](const auto& sequence) { return !sequence->held_logits.empty(); };
-  KVASIR_CHECK(!items_.empty() || std::any_of(running_.begin(), running_.end(), stalls),
+  KVASIR_CHECK(!items_.empty() || !preempted.empty() ||
+                   std::any_of(running_.begin(), running_.end(), stalls),
                "a step advances at least one sequence");
   for (Sequence* sequence : preempted) {
     ++counters_.preemptions;
@@ -291,7 +301,9 @@ void Core::Publish(Sequence& sequence) {
 }
 
 void Core::FailBatch(const Status& error) {
-  for (const Item& item : items_) Finish(*item.sequence, FinishReason::kError, error);
+  for (const Item& item : items_) {
+    if (!item.sequence->done) Finish(*item.sequence, FinishReason::kError, error);
+  }
 }
 
 // A request may have more choices than there are slots: the last in rank wait.
@@ -301,14 +313,15 @@ void Core::ShedForks() {
   }
 }
 
-// Only sequences that got a token since they started, so that work goes on whatever the interval.
+// Only sequences that got a token or a row that they keep since they started, so that work goes on
+// whatever the interval.
 void Core::PreemptForTest() {
   const int64_t every = options_.test.preempt_every_n_steps;
   if (every <= 0 || counters_.steps % every != 0) return;
   const size_t first = static_cast<size_t>(counters_.steps / every);
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* sequence = running_[(first + i) % running_.size()].get();
-    if (sequence->outputs() == sequence->outputs_at_start) continue;
+    if (sequence->outputs() == sequence->outputs_at_start && !sequence->offer) continue;
     ++counters_.preemptions;
     return Preempt(sequence);
   }

@@ -110,6 +110,7 @@ class TinyModelTest : public testing::TestWithParam<const char*> {
     request->sampling.n = 1 + number % 3;
     request->sampling.max_tokens = 4 + number;
     request->sampling.ignore_eos = true;
+    if (number % 5 == 2) request->beams = BeamSearch{.length_penalty = 0.5f};
     return request;
   }
 
