@@ -54,7 +54,8 @@ class Beams {
  private:
   using Candidate = sample::BeamOffer::Candidate;
 
-  // The tokens of all beams, as a tree: each node knows the one before it.
+  // The tokens of all beams, as a tree: each node knows the one before it. At most 2 * width nodes
+  // a position; those of beams that were left behind stay.
   struct Node {
     int32_t previous = -1;
     TokenOut out;

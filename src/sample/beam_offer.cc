@@ -32,7 +32,7 @@ BeamOffer OfferOf(absl::Span<const float> raw, absl::Span<const float> processed
   if (!FindBest(processed)) return offer;
   const LogSoftmax softmax(processed);
   std::optional<LogSoftmax> raw_softmax;
-  if (logprobs >= 0) raw_softmax.emplace(raw);
+  if (logprobs >= 0) raw_softmax = processed.data() == raw.data() ? softmax : LogSoftmax(raw);
   const auto add = [&](const Tokens& tokens, bool ends_output) {
     for (const auto& [id, logit] : tokens) {
       if (std::isinf(logit)) return;  // masked, as are all behind it

@@ -235,23 +235,44 @@ TEST(SamplerTest, LogprobsAreOfTheRawSoftmax) {
   EXPECT_NEAR(out->top_logprobs[2].second, 2 - std::log(sum), 1e-6);
 }
 
+bool Contains(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+// The `count` best tokens that go on, then the `count` best that end, by sorting everything.
+std::vector<TokenId> ModelOffer(const std::vector<float>& processed,
+                                const std::vector<TokenId>& ends, size_t count) {
+  std::vector<TokenId> order(processed.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](TokenId a, TokenId b) { return processed[a] > processed[b]; });
+  std::vector<TokenId> offered;
+  for (const bool ending : {false, true}) {
+    size_t left = count;
+    for (const TokenId id : order) {
+      if (Contains(ends, id) != ending || std::isinf(processed[id]) || left == 0) continue;
+      offered.push_back(id);
+      --left;
+    }
+  }
+  return offered;
+}
+
 TEST(SamplerTest, OffersTheBestOfEachKind) {
   std::mt19937 random(4);
   Sampler sampler;
   for (int i = 0; i < 300; ++i) {
     const auto logits = RandomLogits(random, 1 + static_cast<int32_t>(random() % 200), 3, i % 2);
-    const auto vocab = static_cast<uint32_t>(logits.size());
+    const auto pick = [&] { return static_cast<TokenId>(random() % logits.size()); };
     SamplingParams params;
     params.n = 1 + static_cast<int32_t>(random() % 8);
     params.logprobs = i % 3 - 1;
     params.temperature = 0.1f;  // has no say
     params.top_k = 1;
-    params.logit_bias = {{static_cast<TokenId>(random() % vocab), 5.0f}};
-    params.bad_words = {{static_cast<TokenId>(random() % vocab)}};
+    params.logit_bias = {{pick(), 5.0f}};
+    params.bad_words = {{pick()}};
     std::vector<TokenId> ends;
-    for (uint32_t e = random() % 20; e > 0; --e) {
-      ends.push_back(static_cast<TokenId>(random() % vocab));
-    }
+    for (uint32_t e = random() % 20; e > 0; --e) ends.push_back(pick());
     const auto offer = sampler.Offer(logits, params, {}, ends);
     ASSERT_TRUE(offer.ok()) << offer.status();
 
@@ -259,27 +280,14 @@ TEST(SamplerTest, OffersTheBestOfEachKind) {
     ProcessLogits(params, {}, absl::MakeSpan(processed));
     double sum = 0;
     for (const float logit : processed) sum += std::exp(static_cast<double>(logit));
-    std::vector<TokenId> order(vocab);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](TokenId a, TokenId b) { return processed[a] > processed[b]; });
-    std::vector<TokenId> expected, got;
-    for (const bool ending : {false, true}) {
-      int32_t left = params.n;
-      for (const TokenId id : order) {
-        const bool ends_output = std::find(ends.begin(), ends.end(), id) != ends.end();
-        if (ends_output != ending || std::isinf(processed[id]) || left == 0) continue;
-        expected.push_back(id);
-        --left;
-      }
-    }
+    std::vector<TokenId> offered;
     for (const BeamOffer::Candidate& candidate : offer->candidates) {
-      got.push_back(candidate.id);
+      offered.push_back(candidate.id);
       EXPECT_NEAR(candidate.logprob, processed[candidate.id] - std::log(sum), 1e-5);
-      EXPECT_EQ(candidate.ends, std::find(ends.begin(), ends.end(), candidate.id) != ends.end());
+      EXPECT_EQ(candidate.ends, Contains(ends, candidate.id));
       EXPECT_EQ(offer->Report(candidate), *Sampler::Report(logits, params.logprobs, candidate.id));
     }
-    EXPECT_EQ(got, expected) << "case " << i;
+    EXPECT_EQ(offered, ModelOffer(processed, ends, params.n)) << "case " << i;
   }
 }
 
