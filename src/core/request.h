@@ -49,7 +49,6 @@ struct Request {
   // Of each prompt token but the first, given those before it: -1 none, k >= 0 its log-probability
   // and the k best alternatives.
   int32_t prompt_logprobs = -1;
-  std::optional<BeamSearch> beams;
   Pooling pooling = Pooling::kNone;  // not kNone: the answer is an embedding, and no tokens
   int32_t priority = 0;              // lower is sooner
   TimePoint arrival{};
