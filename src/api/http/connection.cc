@@ -10,11 +10,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/status.hpp>
 #include <ctime>
 #include <exception>
 
+#include "api/http/request_parser.h"
+#include "api/http/trace.h"
 #include "api/protocol/error.h"
 #include "base/log.h"
 
@@ -43,41 +44,15 @@ std::string HttpDate() {
   return {text, size};
 }
 
-HttpResponse ParseErrorResponse(const error_code& error, const HttpServerOptions& options) {
-  if (error == http::error::body_limit) {
-    return ErrorResponse(413,
-                         fmt::format("the body is larger than {} bytes", options.max_body_bytes));
-  }
-  if (error == http::error::header_limit) {
-    return ErrorResponse(
-        431, fmt::format("the headers are larger than {} bytes", options.max_header_bytes));
-  }
-  return ErrorResponse(400, fmt::format("malformed HTTP request: {}", error.message()));
-}
-
-// The path and the query of a request target in origin or absolute form.
-std::pair<std::string, std::string> SplitTarget(std::string_view target) {
-  if (const size_t scheme = target.find("://"); scheme != std::string_view::npos && scheme < 8) {
-    const size_t path = target.find('/', scheme + 3);
-    target = path == std::string_view::npos ? "/" : target.substr(path);
-  }
-  const size_t query = target.find('?');
-  if (query == std::string_view::npos) return {std::string(target), ""};
-  return {std::string(target.substr(0, query)), std::string(target.substr(query + 1))};
-}
-
 std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
-HttpRequest ToRequest(http::request<http::string_body>&& message) {
-  HttpRequest request;
-  request.method = View(message.method_string());
-  std::tie(request.path, request.query) = SplitTarget(View(message.target()));
-  for (const auto& field : message) {
-    request.headers.emplace_back(View(field.name_string()), View(field.value()));
-  }
-  request.body = std::move(message.body());
-  request.arrival = Now();
-  return request;
+std::string PeerName(const asio::ip::tcp::socket& socket) {
+  error_code error;
+  const auto peer = socket.remote_endpoint(error);
+  if (error) return "";
+  const std::string address = peer.address().to_string();
+  return peer.address().is_v6() ? fmt::format("[{}]:{}", address, peer.port())
+                                : fmt::format("{}:{}", address, peer.port());
 }
 
 }  // namespace
@@ -93,9 +68,14 @@ class Connection::ConnectionExchange final
       public std::enable_shared_from_this<Connection::ConnectionExchange> {
  public:
   ConnectionExchange(const std::shared_ptr<Connection>& connection, HttpRequest request)
-      : connection_(connection), io_(connection->io_), request_(std::move(request)) {}
+      : connection_(connection), io_(connection->io_), request_(std::move(request)) {
+    request_.id = RequestId(request_);
+    request_.trace = Trace(request_);
+  }
 
   const HttpRequest& request() const override { return request_; }
+
+  ExchangeRecord& log() override { return record_; }
 
   void ReleaseBody() override {
     std::string().swap(request_.body);
@@ -170,14 +150,18 @@ class Connection::ConnectionExchange final
   const std::weak_ptr<Connection> connection_;
   const std::weak_ptr<IoThread> io_;
   HttpRequest request_;
+  ExchangeRecord record_;
   std::vector<std::pair<std::string, std::string>> extra_headers_;
   std::function<void()> on_gone_;
   bool gone_ = false;
 };
 
 struct Connection::Incoming {
-  std::optional<HttpRequest> request;
-  std::optional<HttpResponse> error;
+  bool came = false;
+  HttpRequest request;                // with an error: what of it could be read
+  std::optional<HttpResponse> error;  // the answer to a request that cannot be taken
+  TimePoint begin{};                  // when its first byte was seen
+  size_t bytes = 0;
 };
 
 Connection::Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState> server,
@@ -187,7 +171,8 @@ Connection::Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState
       socket_(std::move(socket)),
       wake_(io_->context),
       space_(io_->context),
-      write_timer_(io_->context) {
+      write_timer_(io_->context),
+      peer_(PeerName(socket_)) {
   server_->options.on_connections(1);
 }
 
@@ -253,68 +238,56 @@ asio::awaitable<bool> Connection::WaitForBytes(TimePoint deadline, bool idle) {
 }
 
 asio::awaitable<Connection::Incoming> Connection::ReadRequest() {
-  Incoming incoming;
-  const HttpServerOptions& options = server_->options;
-  if (inbox_.size() == 0) {
-    const bool came = co_await WaitForBytes(Now() + options.idle_timeout, true);
-    if (!came) co_return incoming;
+  if (inbox_.empty()) {
+    const bool came = co_await WaitForBytes(Now() + server_->options.idle_timeout, true);
+    if (!came) co_return Incoming{};
   }
-  http::request_parser<http::string_body> parser;
-  parser.eager(true);
-  parser.header_limit(static_cast<uint32_t>(options.max_header_bytes));
-  parser.body_limit(options.max_body_bytes);
-  const TimePoint deadline = Now() + options.read_timeout;
+  Incoming incoming{.begin = Now()};
+  RequestParser parser(server_->options);
+  const TimePoint deadline = incoming.begin + server_->options.read_timeout;
   bool continued = false;
-  while (!parser.is_done()) {
-    error_code error;
-    inbox_.erase(0, parser.put(asio::buffer(inbox_), error));
+  for (;;) {
+    inbox_.erase(0, parser.Put(inbox_));
     space_.Notify();
-    if (error && error != http::error::need_more) {
-      incoming.error = ParseErrorResponse(error, options);
-      co_return incoming;
-    }
-    CountBody(static_cast<int64_t>(parser.get().body().size()));
-    if (body_bytes_ > kSmallBody && server_->body_bytes > options.max_total_body_bytes) {
+    CountBody(static_cast<int64_t>(parser.body_size()));
+    incoming.error = parser.error();
+    if (!incoming.error && !BodyFits()) {
       incoming.error = ErrorResponse(
           absl::UnavailableError("the server holds too many large requests; try again later"));
-      co_return incoming;
     }
-    if (parser.is_done()) break;
-    if (parser.is_header_done() && !std::exchange(continued, true) &&
-        parser.get()[http::field::expect] == "100-continue") {
+    if (incoming.error || parser.done()) break;
+    if (parser.ExpectsContinue() && !std::exchange(continued, true)) {
       out_ += "HTTP/1.1 100 Continue\r\n\r\n";
       const bool written = co_await WriteOut();
-      if (!written) co_return incoming;
+      if (!written) co_return Incoming{};
     }
     const bool came = co_await WaitForBytes(deadline, false);
     if (came) continue;
-    if (!peer_closed_ && !dead_) {
-      incoming.error =
-          ErrorResponse(absl::DeadlineExceededError("the request did not arrive in full in time"));
-    }
-    co_return incoming;
+    if (peer_closed_ || dead_) co_return Incoming{};
+    incoming.error =
+        ErrorResponse(absl::DeadlineExceededError("the request did not arrive in full in time"));
+    break;
   }
-  keep_alive_ = parser.keep_alive();
-  http_1_0_ = parser.get().version() < 11;
-  incoming.request = ToRequest(parser.release());
+  keep_alive_ = !incoming.error && parser.keep_alive();
+  http_1_0_ = !incoming.error && parser.http_1_0();
+  incoming.came = true;
+  incoming.bytes = parser.bytes_taken();
+  incoming.request = parser.Release();
+  incoming.request.arrival = Now();
   co_return incoming;
+}
+
+bool Connection::BodyFits() const {
+  return body_bytes_ <= kSmallBody || server_->body_bytes <= server_->options.max_total_body_bytes;
 }
 
 asio::awaitable<void> Connection::Serve() {
   const auto self = shared_from_this();
   while (!dead_) {
     Incoming incoming = co_await ReadRequest();
-    if (incoming.error) {
-      keep_alive_ = false;
-      http_1_0_ = false;
-      done_ = begun_ = head_only_ = false;
-      exchange_ = nullptr;
-      Queue(*std::move(incoming.error));
-      co_await WriteOut();
-    } else if (incoming.request) {
-      co_await Answer(*std::move(incoming.request));
-    }
-    if (!incoming.request || !keep_alive_ || !done_) break;
+    if (!incoming.came) break;
+    co_await Answer(std::move(incoming));
+    if (!keep_alive_ || !done_) break;
   }
   co_await Linger();
   Abort();
@@ -327,25 +300,45 @@ void Connection::CountBody(int64_t bytes) {
   body_bytes_ = bytes;
 }
 
-void Connection::Dispatch() {
-  const std::shared_ptr<ConnectionExchange> exchange = exchange_;
-  exchange->Guard([&] { server_->handler(exchange); });
-}
-
-asio::awaitable<void> Connection::Answer(HttpRequest request) {
-  head_only_ = request.method == "HEAD";
+asio::awaitable<void> Connection::Answer(Incoming incoming) {
+  HttpRequest& request = incoming.request;
+  const std::string method = request.method;
+  head_only_ = method == "HEAD";
   if (head_only_) request.method = "GET";
   begun_ = done_ = chunked_ = false;
-  exchange_ = std::make_shared<ConnectionExchange>(shared_from_this(), std::move(request));
-  const TimePoint deadline = exchange_->request().arrival + server_->options.answer_timeout;
-  Dispatch();
+  bytes_out_ = 0;
+  const TimePoint deadline = request.arrival + server_->options.answer_timeout;
+  const auto exchange =
+      std::make_shared<ConnectionExchange>(shared_from_this(), std::move(request));
+  exchange_ = exchange;
+  if (incoming.error) {
+    Queue(*std::move(incoming.error));
+  } else {
+    exchange->Guard([&] { server_->handler(exchange); });
+  }
+  const bool taken = co_await Deliver(deadline);
+  CountBody(0);
+  ExchangeRecord& record = exchange->log();
+  record.method = method;
+  record.aborted = !taken;
+  record.bytes_in = static_cast<int64_t>(incoming.bytes);
+  record.bytes_out = bytes_out_;
+  record.duration = Now() - incoming.begin;
+  record.peer = peer_;
+  server_->options.on_end(exchange->request(), record);
+  if (done_) exchange_ = nullptr;
+}
+
+// Writes what the exchange answers, as it comes. True when the client took the whole answer.
+asio::awaitable<bool> Connection::Deliver(TimePoint deadline) {
   while (!dead_) {
     if (!out_.empty()) {
       const bool written = co_await WriteOut();
       if (!written) break;
       continue;
     }
-    if (done_ || peer_closed_) break;
+    if (done_) co_return true;
+    if (peer_closed_) break;
     if (Now() < deadline) {
       co_await wake_.Wait(deadline);
       continue;
@@ -355,8 +348,7 @@ asio::awaitable<void> Connection::Answer(HttpRequest request) {
     Queue(ErrorResponse(
         absl::DeadlineExceededError("the request took longer than the server allows")));
   }
-  CountBody(0);
-  if (done_) exchange_ = nullptr;
+  co_return false;
 }
 
 // Gives the socket all that is queued. False when the client took none of it for too long, or has
@@ -373,6 +365,7 @@ asio::awaitable<bool> Connection::WriteOut() {
       break;
     }
     written += size;
+    bytes_out_ += static_cast<int64_t>(size);
   }
   in_flight_ = 0;
   write_timer_.cancel();
@@ -409,6 +402,7 @@ void Connection::Queue(HttpResponse response) {
 
 void Connection::QueueHead(const HttpResponse& head, std::optional<size_t> content_length) {
   begun_ = true;
+  exchange_->log().status = head.status;
   chunked_ = !content_length && !http_1_0_;
   if (server_->draining || (!content_length && http_1_0_)) keep_alive_ = false;
   out_ +=
@@ -416,10 +410,14 @@ void Connection::QueueHead(const HttpResponse& head, std::optional<size_t> conte
                   View(http::obsolete_reason(static_cast<http::status>(head.status))), HttpDate());
   if (head.status != 204) out_ += fmt::format("Content-Type: {}\r\n", head.content_type);
   for (const auto& [name, value] : head.headers) out_ += fmt::format("{}: {}\r\n", name, value);
-  if (exchange_ != nullptr) {
-    for (const auto& [name, value] : exchange_->extra_headers()) {
-      out_ += fmt::format("{}: {}\r\n", name, value);
-    }
+  for (const auto& [name, value] : exchange_->extra_headers()) {
+    out_ += fmt::format("{}: {}\r\n", name, value);
+  }
+  const HttpRequest& request = exchange_->request();
+  out_ += fmt::format("X-Request-Id: {}\r\ntraceparent: {}\r\n", request.id,
+                      TraceParentHeader(request.trace));
+  if (!request.trace.state.empty()) {
+    out_ += fmt::format("tracestate: {}\r\n", request.trace.state);
   }
   if (content_length && head.status != 204) {
     out_ += fmt::format("Content-Length: {}\r\n", *content_length);
@@ -447,7 +445,7 @@ void Connection::QueuePiece(std::string_view piece) {
 void Connection::EndAnswer() {
   if (chunked_ && !head_only_) out_ += "0\r\n\r\n";
   done_ = true;
-  if (exchange_ != nullptr) exchange_->Complete();
+  exchange_->Complete();
   wake_.Notify();
 }
 

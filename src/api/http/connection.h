@@ -61,19 +61,20 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   class ConnectionExchange;
-  struct Incoming;  // a request, an error to answer, or nothing
+  struct Incoming;  // a request, one that cannot be taken, or nothing
 
   boost::asio::awaitable<void> Pump();
   boost::asio::awaitable<void> Serve();
   boost::asio::awaitable<Incoming> ReadRequest();
   // False when none came in time. An `idle` wait also ends when the server drains.
   boost::asio::awaitable<bool> WaitForBytes(TimePoint deadline, bool idle);
-  boost::asio::awaitable<void> Answer(HttpRequest request);
+  boost::asio::awaitable<void> Answer(Incoming incoming);
+  boost::asio::awaitable<bool> Deliver(TimePoint deadline);
   boost::asio::awaitable<bool> WriteOut();
   boost::asio::awaitable<void> Linger();
 
-  void Dispatch();
   void CountBody(int64_t bytes);
+  bool BodyFits() const;
   void Queue(HttpResponse response);
   void QueueHead(const HttpResponse& head, std::optional<size_t> content_length);
   void QueuePiece(std::string_view piece);
@@ -87,6 +88,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Wakeup wake_;   // of Serve
   Wakeup space_;  // of Pump
   boost::asio::steady_timer write_timer_;
+  const std::string peer_;  // its address
 
   std::string inbox_;       // read, not yet parsed
   int64_t body_bytes_ = 0;  // of this connection's request, as counted in ServerState
@@ -100,10 +102,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool http_1_0_ = false;
   bool head_only_ = false;  // HEAD
   bool chunked_ = false;
-  bool begun_ = false;    // the head is queued
-  bool done_ = true;      // the answer is complete
-  std::string out_;       // queued, not yet given to the socket
-  size_t in_flight_ = 0;  // given to the socket, not yet taken
+  bool begun_ = false;     // the head is queued
+  bool done_ = true;       // the answer is complete
+  std::string out_;        // queued, not yet given to the socket
+  size_t in_flight_ = 0;   // given to the socket, not yet taken
+  int64_t bytes_out_ = 0;  // taken by the socket
 };
 
 }  // namespace kvasir::api

@@ -4,19 +4,43 @@
 // everything else only from the executor, where handlers and posted work run.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "api/http/message.h"
 
 namespace kvasir::api {
 
+// What came of an exchange, for whoever counts and logs.
+struct ExchangeRecord {
+  // Filled in by the server, complete when the exchange has ended.
+  std::string method;    // as sent: HEAD too, which handlers see as GET
+  int status = 0;        // 0: no answer was begun
+  bool aborted = false;  // ended before the client had taken the whole answer
+  int64_t bytes_in = 0;
+  int64_t bytes_out = 0;
+  Duration duration{};  // from the first byte read to the last one written
+  std::string peer;     // ADDRESS:PORT
+
+  // Filled in by the route, as far as it knows them.
+  std::optional<int64_t> prompt_tokens;
+  std::optional<int64_t> cached_tokens;
+  std::optional<int64_t> completion_tokens;
+  std::optional<Duration> time_to_first_token;  // from the request's arrival
+};
+
 class Exchange {
  public:
   virtual ~Exchange() = default;
 
   virtual const HttpRequest& request() const = 0;
+
+  // For the route to fill in its part.
+  virtual ExchangeRecord& log() = 0;
 
   // Frees the request's body, once it has been read: it counts against the server's budget.
   virtual void ReleaseBody() = 0;

@@ -10,7 +10,18 @@
 
 namespace kvasir::api {
 
+// Its place in a distributed trace (W3C Trace Context).
+struct TraceContext {
+  std::string trace_id;      // 32 hex digits: the caller's, or fresh
+  std::string span_id;       // 16 hex digits: ours
+  std::string parent_id;     // the caller's span; empty when it named none
+  std::string flags = "00";  // two hex digits
+  std::string state;         // the caller's tracestate
+};
+
 struct HttpRequest {
+  std::string id;  // X-Request-Id: the client's, or fresh
+  TraceContext trace;
   std::string method;  // upper case
   std::string path;    // percent-encoding kept, without the query
   std::string query;   // after '?', or empty

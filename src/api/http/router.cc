@@ -76,11 +76,13 @@ bool Router::HandleCors(Exchange& exchange) const {
   if (!any) exchange.AddHeader("Vary", "Origin");
   if (!any && !has(origin)) return false;
   exchange.AddHeader("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
+  exchange.AddHeader("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
   if (request.method != "OPTIONS" || request.Header("Access-Control-Request-Method").empty()) {
     return false;
   }
   exchange.AddHeader("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-  exchange.AddHeader("Access-Control-Allow-Headers", "Authorization, Content-Type");
+  exchange.AddHeader("Access-Control-Allow-Headers",
+                     "Authorization, Content-Type, X-Request-Id, traceparent, tracestate");
   exchange.AddHeader("Access-Control-Max-Age", "600");
   exchange.Respond({.status = 204});
   return true;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "api/http/connection.h"
+#include "api/http/trace.h"
 #include "api/protocol/error.h"
 #include "base/log.h"
 
@@ -33,8 +34,8 @@ std::string TooManyConnections() {
       ErrorResponse(absl::UnavailableError("too many connections are open"));
   return fmt::format(
       "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-      "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-      response.body.size(), response.body);
+      "Content-Type: application/json\r\nX-Request-Id: {}\r\nContent-Length: {}\r\n\r\n{}",
+      RequestId({}), response.body.size(), response.body);
 }
 
 class Server final : public HttpServer {
@@ -156,7 +157,7 @@ class Server final : public HttpServer {
   void Refuse(tcp::socket socket) {
     error_code ignored;
     socket.non_blocking(true, ignored);
-    socket.write_some(asio::buffer(refusal_), ignored);
+    socket.write_some(asio::buffer(TooManyConnections()), ignored);
     socket.shutdown(tcp::socket::shutdown_send, ignored);
     state_->options.on_answer(503);
   }
@@ -166,7 +167,6 @@ class Server final : public HttpServer {
   std::unique_ptr<tcp::acceptor> acceptor_;
   std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards_;
   std::vector<std::thread> threads_;
-  const std::string refusal_ = TooManyConnections();
   uint16_t port_ = 0;
 };
 

@@ -1,7 +1,10 @@
 #include "api/http/server.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <condition_variable>
+#include <mutex>
 #include <stdexcept>
 
 #include "api/testing/http_client.h"
@@ -11,6 +14,7 @@ namespace {
 
 using testing::Call;
 using testing::HttpConnection;
+using ::testing::MatchesRegex;
 using testing::Reply;
 
 class HttpServerTest : public ::testing::Test {
@@ -19,6 +23,11 @@ class HttpServerTest : public ::testing::Test {
     options_.port = 0;
     options_.max_header_bytes = 4096;
     options_.max_body_bytes = 10000;
+    options_.on_end = [this](const HttpRequest& request, const ExchangeRecord& record) {
+      const std::lock_guard lock(mutex_);
+      ended_.push_back({request, record});
+      changed_.notify_all();
+    };
   }
 
   // Echoes the body; /throw throws, /never doesn't answer, /stream answers in three pieces.
@@ -42,8 +51,23 @@ class HttpServerTest : public ::testing::Test {
     server_ = *std::move(server);
   }
 
+  // What the server says of its exchanges, in the order of their ends.
+  struct Ended {
+    HttpRequest request;
+    ExchangeRecord record;
+  };
+  Ended WaitForEnd(size_t count) {
+    std::unique_lock lock(mutex_);
+    const bool came =
+        changed_.wait_for(lock, std::chrono::seconds(20), [&] { return ended_.size() >= count; });
+    return came ? ended_[count - 1] : Ended{};
+  }
+
   HttpServerOptions options_;
-  std::unique_ptr<HttpServer> server_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Ended> ended_;
+  std::unique_ptr<HttpServer> server_;  // last: it calls back until it has ended
 };
 
 TEST_F(HttpServerTest, KeepsConnectionsAliveAndTakesPipelinedRequests) {
@@ -161,6 +185,64 @@ TEST_F(HttpServerTest, BoundsConnections) {
   const Reply refused = third.ReadReply();
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.json()["error"]["code"], "service_unavailable");
+}
+
+TEST_F(HttpServerTest, NamesEveryAnswer) {
+  options_.max_connections = 1;
+  Start();
+  {
+    HttpConnection named(server_->port());
+    named.Request("GET", "/a", "",
+                  "X-Request-Id: mine\r\ntracestate: a=1\r\ntraceparent: "
+                  "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n");
+    Reply reply = named.ReadReply();
+    EXPECT_EQ(reply.Header("X-Request-Id"), "mine");
+    EXPECT_EQ(reply.Header("tracestate"), "a=1");
+    EXPECT_THAT(reply.Header("traceparent"),
+                MatchesRegex("00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01"));
+    EXPECT_THAT(Call(server_->port(), "GET", "/").Header("X-Request-Id"),
+                MatchesRegex("[0-9a-f]{32}"));  // refused: one connection too many
+
+    named.Request("GET", "/stream");
+    reply = named.ReadReply();
+    EXPECT_THAT(reply.Header("X-Request-Id"), MatchesRegex("[0-9a-f]{32}"));
+    EXPECT_THAT(reply.Header("traceparent"), MatchesRegex("00-[0-9a-f]{32}-[0-9a-f]{16}-00"));
+    EXPECT_EQ(reply.Header("tracestate"), "");
+    named.Send("GET /\r\n\r\n");
+    EXPECT_THAT(named.ReadReply().Header("X-Request-Id"), MatchesRegex("[0-9a-f]{32}"));
+    EXPECT_TRUE(named.AtEnd());
+  }
+  EXPECT_EQ(WaitForEnd(1).request.id, "mine");
+  EXPECT_EQ(WaitForEnd(1).request.trace.parent_id, "00f067aa0ba902b7");
+}
+
+TEST_F(HttpServerTest, TellsWhatCameOfAnExchange) {
+  Start();
+  HttpConnection connection(server_->port());
+  connection.Request("POST", "/a?q", "12345");
+  const Reply reply = connection.ReadReply();
+  const Ended whole = WaitForEnd(1);
+  EXPECT_EQ(whole.request.path, "/a");
+  EXPECT_EQ(whole.record.status, 200);
+  EXPECT_FALSE(whole.record.aborted);
+  EXPECT_EQ(whole.record.bytes_in, 58);
+  EXPECT_EQ(whole.record.bytes_out, static_cast<int64_t>(reply.head.size() + reply.body.size()));
+  EXPECT_GT(whole.record.duration, Duration::zero());
+  EXPECT_THAT(whole.record.peer, MatchesRegex("127.0.0.1:[0-9]+"));
+
+  connection.Request("GET", "/never");
+  connection.HalfClose();
+  const Ended gone = WaitForEnd(2);
+  EXPECT_EQ(gone.request.path, "/never");
+  EXPECT_EQ(gone.record.status, 0);
+  EXPECT_TRUE(gone.record.aborted);
+  EXPECT_EQ(gone.record.bytes_out, 0);
+
+  Call(server_->port(), "POST", "/large", std::string(10001, 'x'));
+  const Ended refused = WaitForEnd(3);
+  EXPECT_EQ(refused.request.path, "/large");
+  EXPECT_EQ(refused.record.status, 413);
+  EXPECT_FALSE(refused.record.aborted);
 }
 
 TEST_F(HttpServerTest, BoundsTheBodiesOfAllRequestsTogether) {
