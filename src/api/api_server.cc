@@ -1,8 +1,13 @@
 #include "api/api_server.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
+#include <chrono>
 #include <utility>
 
+#include "api/http/access_log.h"
+#include "api/http/line_file.h"
 #include "api/http/router.h"
 #include "api/metrics.h"
 #include "api/routes/service.h"
@@ -44,9 +49,27 @@ class Server final : public ApiServer {
     constraint_pool_.Stop();
   }
 
+  Status OpenAccessLog(const std::string& path) {
+    if (path.empty()) return absl::OkStatus();
+    const auto count = [this](int64_t lines) {
+      metrics_.access_log_dropped.Increment(static_cast<double>(lines));
+    };
+    StatusOr<std::unique_ptr<LineFile>> opened = LineFile::Open({.path = path, .on_drop = count});
+    if (!opened.ok()) {
+      return absl::UnavailableError(
+          fmt::format("access-log: {}", std::string(opened.status().message())));
+    }
+    access_log_ = *std::move(opened);
+    return absl::OkStatus();
+  }
+
   Status Listen(HttpServerOptions options, Duration request_timeout) {
     options.on_answer = [this](int status) { CountAnswer(status); };
     options.on_connections = [this](int delta) { metrics_.http_connections.Increment(delta); };
+    options.on_end = [this](const HttpRequest& request, const ExchangeRecord& record) {
+      if (access_log_ == nullptr) return;
+      access_log_->Write(AccessLogLine(request, record, std::chrono::system_clock::now()));
+    };
     // The engine ends a late request itself; this is for an engine that doesn't.
     options.answer_timeout = request_timeout + std::chrono::seconds(5);
     KVASIR_ASSIGN_OR_RETURN(
@@ -63,6 +86,10 @@ class Server final : public ApiServer {
     http_->Drain(timeout);
   }
 
+  void Reload() override {
+    if (access_log_ != nullptr) access_log_->Reopen();
+  }
+
  private:
   void CountAnswer(int status) {
     if (status >= 500) {
@@ -73,6 +100,7 @@ class Server final : public ApiServer {
   }
 
   Metrics metrics_;
+  std::unique_ptr<LineFile> access_log_;  // null: none
   TextPool text_pool_;
   TextPool constraint_pool_;
   Service service_;
@@ -85,6 +113,7 @@ class Server final : public ApiServer {
 StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(EngineClient& engine, ServedText text,
                                                       ApiOptions options) {
   auto server = std::make_unique<Server>(engine, text, options);
+  KVASIR_RETURN_IF_ERROR(server->OpenAccessLog(options.access_log));
   KVASIR_RETURN_IF_ERROR(server->Listen(options.http, options.request_timeout));
   return StatusOr<std::unique_ptr<ApiServer>>(std::move(server));
 }

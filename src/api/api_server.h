@@ -22,6 +22,7 @@ struct ApiOptions {
   size_t max_waiting_texts = 64;                        // more are answered 429
   Pooling pooling = Pooling::kMean;  // of embeddings, where a client does not say
   std::string version;               // what /version says
+  std::string access_log;                               // a path, "-" for stdout, "" for none
 };
 
 class ApiServer {
@@ -36,6 +37,9 @@ class ApiServer {
   // Stops accepting and lets the answers under way end, for up to `timeout`; then cancels the rest
   // and stops. /ready answers 503 meanwhile. Call once.
   virtual void Drain(Duration timeout) = 0;
+
+  // Opens the access log's file anew, for log rotation. Thread-safe.
+  virtual void Reload() = 0;
 };
 
 }  // namespace kvasir::api

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -28,6 +32,15 @@ class ApiServerTest : public testing::ServerFixture {
   }
   Reply Complete(std::string_view extra = "") {
     return Post("/v1/completions", fmt::format(R"({{"prompt":"hi"{}}})", extra));
+  }
+
+  // Stops the server and reads its access log.
+  std::vector<json> AccessLog() {
+    server_.reset();
+    std::ifstream in(options_.access_log);
+    std::vector<json> lines;
+    for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+    return lines;
   }
 };
 
@@ -442,6 +455,71 @@ TEST_F(ApiServerTest, LetsOnlyAllowedOriginsIn) {
   EXPECT_EQ(refused.Header("Access-Control-Allow-Origin"), "http://localhost:3000");
   EXPECT_EQ(Get("/health", "Origin: http://evil.test\r\n").Header("Access-Control-Allow-Origin"),
             "");
+}
+
+class AccessLogTest : public ApiServerTest {
+ protected:
+  AccessLogTest() {
+    options_.access_log = fmt::format("{}access_{}.log", ::testing::TempDir(), ::getpid());
+    std::filesystem::remove(options_.access_log);
+  }
+  ~AccessLogTest() override { std::filesystem::remove(options_.access_log); }
+};
+
+TEST_F(AccessLogTest, TellsOfGenerations) {
+  engine_.cached_tokens = 16;
+  Start();
+  const std::string traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  Post("/v1/completions?x=secret", R"({"prompt":["hi","you"],"n":2})",
+       fmt::format("X-Request-Id: mine\r\ntraceparent: {}\r\n", traceparent));
+  Complete(R"(,"temperature":-1)");
+  const std::vector<json> log = AccessLog();
+  ASSERT_EQ(log.size(), 2u);
+  EXPECT_EQ(log[0]["request_id"], "mine");
+  EXPECT_EQ(log[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_EQ(log[0]["path"], "/v1/completions");
+  EXPECT_EQ(log[0]["status"], 200);
+  EXPECT_EQ(log[0]["prompt_tokens"], 5);
+  EXPECT_EQ(log[0]["cached_tokens"], 32);
+  EXPECT_EQ(log[0]["completion_tokens"], 24);
+  EXPECT_GE(log[0]["duration_ms"], log[0]["ttft_ms"]);
+  EXPECT_EQ(log[1]["status"], 400);
+  EXPECT_FALSE(log[1].contains("prompt_tokens"));
+}
+
+TEST_F(AccessLogTest, TellsOfAClientThatLeft) {
+  engine_.manual = true;
+  Start();
+  HttpConnection client(server_->port());
+  client.Request("POST", "/v1/completions", R"({"prompt":"hi","stream":true})");
+  const std::string id = engine_.WaitForRequest(1)->id;
+  engine_.Send(id, Tokens(0, "a"));
+  ASSERT_TRUE(client.ReadUntil("\"a\""));
+  client.Close();
+  EXPECT_TRUE(engine_.WaitForCancel(id));
+  const std::vector<json> log = AccessLog();
+  ASSERT_EQ(log.size(), 1u);
+  EXPECT_EQ(log[0]["aborted"], true);
+  EXPECT_EQ(log[0]["status"], 200);
+  EXPECT_EQ(log[0]["completion_tokens"], 1);
+}
+
+TEST_F(AccessLogTest, IsOpenedAnew) {
+  Start();
+  Get("/health");
+  std::filesystem::rename(options_.access_log, options_.access_log + ".1");
+  server_->Reload();
+  Get("/version");
+  const std::vector<json> log = AccessLog();
+  ASSERT_FALSE(log.empty());
+  EXPECT_EQ(log.back()["path"], "/version");
+  std::filesystem::remove(options_.access_log + ".1");
+}
+
+TEST_F(AccessLogTest, NamesAFileThatCannotBeOpened) {
+  options_.access_log = "/nonexistent/log";
+  EXPECT_EQ(ApiServer::Start(engine_, text_, options_).status().message(),
+            "access-log: cannot open /nonexistent/log: No such file or directory");
 }
 
 TEST_F(ApiServerTest, TellsAboutItself) {

@@ -178,8 +178,11 @@ Metrics::Metrics(const EngineClient& engine)
       http_4xx(AddHttp(registry_, "4xx")),
       http_5xx(AddHttp(registry_, "5xx")),
       http_connections(AddGauge(registry_, "kvasir_http_connections", "Open client connections.")),
-      text_pool_waiting(AddGauge(registry_, "kvasir_text_pool_waiting",
-                                 "Large inputs waiting to be tokenized.")) {}
+      text_pool_waiting(
+          AddGauge(registry_, "kvasir_text_pool_waiting", "Large inputs waiting to be tokenized.")),
+      access_log_dropped(
+          AddCounter(registry_, "kvasir_access_log_dropped_total",
+                     "Lines of the access log that its file was too slow for or refused.", {})) {}
 
 std::string Metrics::Serialize() const {
   std::vector<MetricFamily> families = EngineFamilies(engine_.Model().name, engine_.Stats());

@@ -46,6 +46,7 @@ class Metrics {
   prometheus::Counter& http_5xx;
   prometheus::Gauge& http_connections;
   prometheus::Gauge& text_pool_waiting;
+  prometheus::Counter& access_log_dropped;
 };
 
 }  // namespace kvasir::api

@@ -85,7 +85,8 @@ api::ApiOptions MakeApiOptions(const ServeConfig& config) {
                           .allowed_origins = config.allowed_origins,
                           .request_timeout = FromSeconds(config.request_timeout),
                           .text_threads = config.text_threads,
-                          .version = KVASIR_VERSION};
+                          .version = KVASIR_VERSION,
+                          .access_log = config.access_log};
   options.http.host = config.host;
   options.http.port = config.port;
   options.http.threads = config.http_threads;
@@ -95,6 +96,11 @@ api::ApiOptions MakeApiOptions(const ServeConfig& config) {
   return options;
 }
 
+// Whether there is something that SIGHUP can make the server read or open anew.
+bool Reloads(const ServeConfig& config) {
+  return !config.access_log.empty() && config.access_log != "-";
+}
+
 std::string UrlHost(const std::string& host) {
   return host.find(':') == std::string::npos ? host : "[" + host + "]";
 }
@@ -102,7 +108,7 @@ std::string UrlHost(const std::string& host) {
 StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(const ModelOptions model_options, MakeModelOptions(config));
-  StopSignal stop;
+  StopSignal stop(Reloads(config));
   KVASIR_ASSIGN_OR_RETURN(ServedModel model, LoadModel(model_options));
   const SteadyClock clock;
   KVASIR_ASSIGN_OR_RETURN(
@@ -118,7 +124,7 @@ StatusOr<int> Serve(const ServeConfig& config) {
   spdlog::info("serving {} on {}", engine->Model().name, url);
   fmt::print("Kvasir serves {} on {}\n", engine->Model().name, url);
   std::fflush(stdout);
-  stop.Wait();
+  stop.Wait([&] { server->Reload(); });
   spdlog::info("shutting down");
   server->Drain(FromSeconds(config.drain_timeout));
   KVASIR_RETURN_IF_ERROR(engine->Drain(Duration::zero()));
@@ -210,6 +216,8 @@ void AddHttpOptions(Command& command, ServeConfig* config) {
       ->check(CLI::Range(1, 64));
   command.Add("text-threads", &config->text_threads, "Threads for tokenizing long inputs")
       ->check(CLI::Range(1, 64));
+  command.Add("access-log", &config->access_log,
+              "File for a JSON line a request ('-': standard output); SIGHUP opens it anew");
   command.Add("log-level", &config->log_level, "trace, debug, info, warn, error or off");
 }
 

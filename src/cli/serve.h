@@ -42,6 +42,7 @@ struct ServeConfig {
   double drain_timeout = 30;     // s
   int32_t http_threads = 2;
   int32_t text_threads = 1;
+  std::string access_log;
   std::string log_level = "info";
 };
 

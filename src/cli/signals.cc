@@ -1,25 +1,24 @@
 #include "cli/signals.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
-namespace kvasir::cli {
-namespace {
+#include <utility>
 
-sigset_t StopSet() {
+namespace kvasir::cli {
+
+sigset_t StopSignal::Signals() const {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  if (takes_hangup_) sigaddset(&set, SIGHUP);
   sigaddset(&set, SIGUSR2);  // from the destructor, to end the thread
   return set;
 }
 
-}  // namespace
-
-StopSignal::StopSignal() {
-  const sigset_t set = StopSet();
+StopSignal::StopSignal(bool takes_hangup) : takes_hangup_(takes_hangup) {
+  const sigset_t set = Signals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   thread_ = std::thread([this] { Listen(); });
 }
@@ -31,23 +30,34 @@ StopSignal::~StopSignal() {
 }
 
 void StopSignal::Listen() {
-  const sigset_t set = StopSet();
+  const sigset_t set = Signals();
   for (int number = 0; sigwait(&set, &number) == 0;) {
     if (number == SIGUSR2) {
       if (done_) return;
       continue;
     }
     MutexLock lock(mutex_);
-    if (!waiting_ || signalled_) _exit(128 + number);
-    signalled_ = true;
+    if (number == SIGHUP) {
+      hung_up_ = waiting_;
+    } else {
+      if (!waiting_ || signalled_) _exit(128 + number);
+      signalled_ = true;
+    }
     came_.notify_all();
   }
 }
 
-void StopSignal::Wait() {
-  MutexLock lock(mutex_);
-  waiting_ = true;
-  while (!signalled_) came_.wait(mutex_);
+void StopSignal::Wait(const std::function<void()>& reload) {
+  for (;;) {
+    {
+      MutexLock lock(mutex_);
+      waiting_ = true;
+      while (!signalled_ && !hung_up_) came_.wait(mutex_);
+      if (signalled_) return;
+      hung_up_ = false;
+    }
+    reload();
+  }
 }
 
 }  // namespace kvasir::cli

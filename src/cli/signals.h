@@ -1,8 +1,11 @@
-// SIGINT and SIGTERM as something to wait for.
+// SIGINT and SIGTERM as something to wait for, and SIGHUP as the wish to reload.
 #pragma once
+
+#include <signal.h>
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <thread>
 
 #include "base/mutex.h"
@@ -14,21 +17,26 @@ namespace kvasir::cli {
 // one afterwards.
 class StopSignal {
  public:
-  StopSignal();
+  // `takes_hangup`: SIGHUP is a wish to reload, and lost until Wait() is called. Otherwise it ends
+  // the process, as a terminal that closes expects.
+  explicit StopSignal(bool takes_hangup);
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 
-  // Returns when the first signal comes.
-  void Wait();
+  // Returns when the first signal to stop comes; meanwhile calls `reload` at each SIGHUP.
+  void Wait(const std::function<void()>& reload);
 
  private:
+  sigset_t Signals() const;
   void Listen();
 
+  const bool takes_hangup_;
   Mutex mutex_;
   CondVar came_;
   bool waiting_ GUARDED_BY(mutex_) = false;
   bool signalled_ GUARDED_BY(mutex_) = false;
+  bool hung_up_ GUARDED_BY(mutex_) = false;
   std::atomic<bool> done_{false};
   std::thread thread_;
 };

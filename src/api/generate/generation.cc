@@ -51,6 +51,7 @@ class Generation final : public Submission {
   void AnswerError(const Status& status) override;
 
   void Observe(const Arrived& arrived, Choice& choice, const ChoiceDelta& delta);
+  void Log(const Arrived& arrived);
   void BeginStream();
   void Finish();
   std::vector<int32_t> BestChoices(size_t prompt) const;
@@ -127,6 +128,15 @@ void Generation::Observe(const Arrived& arrived, Choice& choice, const ChoiceDel
   }
   choice.tokens += tokens;
   choice.last_token = arrived.at;
+  Log(arrived);
+}
+
+void Generation::Log(const Arrived& arrived) {
+  ExchangeRecord& log = exchange().log();
+  log.completion_tokens = usage_.completion_tokens;
+  log.cached_tokens = usage_.cached_tokens;
+  if (log.time_to_first_token) return;
+  log.time_to_first_token = arrived.at - job_.requests[arrived.prompt]->arrival;
 }
 
 AnswerPart Generation::Part(size_t prompt, int32_t choice, const ChoiceDelta& delta) const {
