@@ -6,6 +6,7 @@
 #include <chrono>
 #include <utility>
 
+#include "api/access/caller.h"
 #include "api/http/access_log.h"
 #include "api/http/line_file.h"
 #include "api/http/router.h"
@@ -20,7 +21,7 @@ constexpr int kConstraintThreads = 4;
 
 class Server final : public ApiServer {
  public:
-  Server(EngineClient& engine, ServedText text, const ApiOptions& options)
+  Server(EngineClient& engine, ServedText text, const ApiOptions& options, KeyRing keys)
       : metrics_(engine),
         text_pool_(options.text_threads, options.max_waiting_texts),
         constraint_pool_(kConstraintThreads, options.max_waiting_texts),
@@ -32,7 +33,7 @@ class Server final : public ApiServer {
                  .request_timeout = options.request_timeout,
                  .pooling = options.pooling,
                  .version = options.version},
-        router_({.api_keys = options.api_keys, .allowed_origins = options.allowed_origins}) {
+        router_({.keys = std::move(keys), .allowed_origins = options.allowed_origins}) {
     AddOpenAiRoutes(service_, router_);
     AddResponsesRoutes(service_, router_);
     AddMessagesRoutes(service_, router_);
@@ -66,7 +67,9 @@ class Server final : public ApiServer {
   Status Listen(HttpServerOptions options, Duration request_timeout) {
     options.on_answer = [this](int status) { CountAnswer(status); };
     options.on_connections = [this](int delta) { metrics_.http_connections.Increment(delta); };
+    options.answer_headers = &LimitHeaders;
     options.on_end = [this](const HttpRequest& request, const ExchangeRecord& record) {
+      EndVisit(request, record);
       if (access_log_ == nullptr) return;
       access_log_->Write(AccessLogLine(request, record, std::chrono::system_clock::now()));
     };
@@ -91,6 +94,17 @@ class Server final : public ApiServer {
   }
 
  private:
+  static HttpHeaders LimitHeaders(const HttpRequest& request) {
+    if (request.caller == nullptr || request.caller->budget == nullptr) return {};
+    return request.caller->budget->Headers(SteadyClock().Now());
+  }
+
+  static void EndVisit(const HttpRequest& request, const ExchangeRecord& record) {
+    if (request.visit == nullptr) return;
+    request.visit->End(record.prompt_tokens.value_or(0) + record.completion_tokens.value_or(0),
+                       SteadyClock().Now());
+  }
+
   void CountAnswer(int status) {
     if (status >= 500) {
       metrics_.http_5xx.Increment();
@@ -112,7 +126,8 @@ class Server final : public ApiServer {
 
 StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(EngineClient& engine, ServedText text,
                                                       ApiOptions options) {
-  auto server = std::make_unique<Server>(engine, text, options);
+  KVASIR_ASSIGN_OR_RETURN(KeyRing keys, KeyRing::Make(options.keys));
+  auto server = std::make_unique<Server>(engine, text, options, std::move(keys));
   KVASIR_RETURN_IF_ERROR(server->OpenAccessLog(options.access_log));
   KVASIR_RETURN_IF_ERROR(server->Listen(options.http, options.request_timeout));
   return StatusOr<std::unique_ptr<ApiServer>>(std::move(server));

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "api/access/key_ring.h"
 #include "api/generate/prompt.h"
 #include "api/http/server.h"
 #include "base/clock.h"
@@ -15,7 +16,7 @@ namespace kvasir::api {
 
 struct ApiOptions {
   HttpServerOptions http;
-  std::vector<std::string> api_keys;                    // none: open to whoever can connect
+  KeyRingOptions keys;                                  // none: open to whoever can connect
   std::vector<std::string> allowed_origins;             // CORS; none by default
   Duration request_timeout = std::chrono::minutes(10);  // of a generation
   int text_threads = 1;                                 // for inputs over 8 KB

@@ -427,7 +427,7 @@ TEST_F(ApiServerTest, TokenizesAndBack) {
 }
 
 TEST_F(ApiServerTest, AsksForAKeyWhereItMatters) {
-  options_.api_keys = {"first", "second"};
+  options_.keys.plain_keys = {"first", "second"};
   Start();
   for (const char* open : {"/health", "/ready", "/version", "/metrics"}) {
     EXPECT_EQ(Get(open).status, 200) << open;
@@ -443,7 +443,7 @@ TEST_F(ApiServerTest, AsksForAKeyWhereItMatters) {
 
 TEST_F(ApiServerTest, LetsOnlyAllowedOriginsIn) {
   options_.allowed_origins = {"http://localhost:3000"};
-  options_.api_keys = {"key"};
+  options_.keys.plain_keys = {"key"};
   Start();
   const Reply preflight =
       Call(server_->port(), "OPTIONS", "/v1/models", "",
@@ -455,6 +455,84 @@ TEST_F(ApiServerTest, LetsOnlyAllowedOriginsIn) {
   EXPECT_EQ(refused.Header("Access-Control-Allow-Origin"), "http://localhost:3000");
   EXPECT_EQ(Get("/health", "Origin: http://evil.test\r\n").Header("Access-Control-Allow-Origin"),
             "");
+}
+
+class KeysTest : public ApiServerTest {
+ protected:
+  static constexpr char kAuthorized[] = "Authorization: Bearer secret\r\n";
+
+  void Start(ApiKey key) {
+    key.name = "team";
+    key.digest = KeyDigest("secret");
+    options_.keys.keys = {key};
+    options_.keys.plain_keys = {"plain"};
+    ApiServerTest::Start();
+  }
+
+  Reply Complete(std::string_view extra = "") {
+    return Post("/v1/completions", fmt::format(R"({{"prompt":"hi"{}}})", extra), kAuthorized);
+  }
+};
+
+TEST_F(KeysTest, LimitsRequests) {
+  Start({.limits = {.requests_per_minute = 2}});
+  Reply reply = Complete();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.Header("x-ratelimit-limit-requests"), "2");
+  EXPECT_EQ(reply.Header("x-ratelimit-remaining-requests"), "1");
+  EXPECT_EQ(Complete(R"(,"stream":true)").Header("x-ratelimit-remaining-requests"), "0");
+  reply = Complete();
+  EXPECT_EQ(reply.status, 429);
+  EXPECT_EQ(reply.json()["error"]["code"], "rate_limit_exceeded");
+  EXPECT_GT(std::stoi(reply.Header("Retry-After")), 20);
+  EXPECT_EQ(reply.Header("x-ratelimit-remaining-requests"), "0");
+  // What asks for nothing from the engine, and other keys, go on.
+  EXPECT_EQ(Get("/v1/models", kAuthorized).status, 200);
+  reply = Post("/v1/completions", R"({"prompt":"hi"})", "Authorization: Bearer plain\r\n");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.Header("x-ratelimit-limit-requests"), "");
+}
+
+TEST_F(KeysTest, LimitsTokensByWhatWasUsed) {
+  Start({.limits = {.tokens_per_minute = 100}});
+  Reply reply = Complete(R"(,"max_tokens":90)");  // uses 2 + 6 of them
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.Header("x-ratelimit-limit-tokens"), "100");
+  reply = Complete(R"(,"max_tokens":99)");
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["code"], "request_exceeds_rate_limit");
+  // The answer may be here before the server has taken its end into account.
+  for (int i = 0; i < 1000 && reply.status != 200; ++i) reply = Complete(R"(,"max_tokens":80)");
+  EXPECT_EQ(reply.status, 200);
+}
+
+TEST_F(KeysTest, LimitsRequestsAtATime) {
+  engine_.manual = true;
+  Start({.limits = {.max_concurrent = 1}});
+  HttpConnection first(server_->port());
+  first.Request("POST", "/v1/completions", R"({"prompt":"hi"})", kAuthorized);
+  const std::string id = engine_.WaitForRequest(1)->id;
+  EXPECT_EQ(Complete().status, 429);
+  first.Close();
+  EXPECT_TRUE(engine_.WaitForCancel(id));
+  int status = 429;
+  for (int i = 0; i < 1000 && status == 429; ++i) {
+    status = Post("/tokenize", R"({"prompt":"hi"})", kAuthorized).status;
+  }
+  EXPECT_EQ(status, 200);
+}
+
+TEST_F(KeysTest, GiveTheirRequestsPriorityAndSalt) {
+  Start({.priority = 3, .cache_salt = "team"});
+  const std::string prompt = std::string(R"({"prompt":")") + std::string(40, 'x') + '"';
+  Post("/v1/completions", prompt + "}", kAuthorized);
+  Post("/v1/completions", prompt + R"(,"priority":1})", kAuthorized);
+  Post("/v1/completions", prompt + R"(,"priority":7})", "Authorization: Bearer plain\r\n");
+  EXPECT_EQ(engine_.WaitForRequest(1)->priority, 3);
+  EXPECT_EQ(engine_.WaitForRequest(2)->priority, 3);
+  EXPECT_EQ(engine_.WaitForRequest(3)->priority, 7);
+  EXPECT_EQ(engine_.WaitForRequest(1)->unit_hashes, engine_.WaitForRequest(2)->unit_hashes);
+  EXPECT_NE(engine_.WaitForRequest(1)->unit_hashes, engine_.WaitForRequest(3)->unit_hashes);
 }
 
 class AccessLogTest : public ApiServerTest {
@@ -502,6 +580,18 @@ TEST_F(AccessLogTest, TellsOfAClientThatLeft) {
   EXPECT_EQ(log[0]["aborted"], true);
   EXPECT_EQ(log[0]["status"], 200);
   EXPECT_EQ(log[0]["completion_tokens"], 1);
+}
+
+TEST_F(AccessLogTest, NamesTheKeyAndDoesNotShowIt) {
+  options_.keys.keys = {{.name = "team", .digest = KeyDigest("secret")}};
+  Start();
+  Get("/v1/models", "Authorization: Bearer secret\r\n");
+  Get("/v1/models", "Authorization: Bearer wrong\r\n");
+  const std::vector<json> log = AccessLog();
+  ASSERT_EQ(log.size(), 2u);
+  EXPECT_EQ(log[0]["key"], "team");
+  EXPECT_FALSE(log[1].contains("key"));
+  EXPECT_EQ(json(log).dump().find("secret"), std::string::npos);
 }
 
 TEST_F(AccessLogTest, IsOpenedAnew) {

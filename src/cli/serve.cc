@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "api/access/keys_file.h"
 #include "api/api_server.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -80,13 +81,17 @@ engine::EngineOptions MakeEngineOptions(const ServeConfig& config) {
           .itl_target = FromSeconds(config.itl_target / 1e3)};
 }
 
-api::ApiOptions MakeApiOptions(const ServeConfig& config) {
-  api::ApiOptions options{.api_keys = config.api_keys,
-                          .allowed_origins = config.allowed_origins,
-                          .request_timeout = FromSeconds(config.request_timeout),
-                          .text_threads = config.text_threads,
-                          .version = KVASIR_VERSION,
-                          .access_log = config.access_log};
+StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config) {
+  api::ApiOptions options{
+      .keys = {.plain_keys = config.api_keys, .salt_per_key = config.cache_salt_per_key},
+      .allowed_origins = config.allowed_origins,
+      .request_timeout = FromSeconds(config.request_timeout),
+      .text_threads = config.text_threads,
+      .version = KVASIR_VERSION,
+      .access_log = config.access_log};
+  if (!config.api_keys_file.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(options.keys.keys, api::ReadKeysFile(config.api_keys_file));
+  }
   options.http.host = config.host;
   options.http.port = config.port;
   options.http.threads = config.http_threads;
@@ -108,6 +113,7 @@ std::string UrlHost(const std::string& host) {
 StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(const ModelOptions model_options, MakeModelOptions(config));
+  KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
   StopSignal stop(Reloads(config));
   KVASIR_ASSIGN_OR_RETURN(ServedModel model, LoadModel(model_options));
   const SteadyClock clock;
@@ -119,7 +125,7 @@ StatusOr<int> Serve(const ServeConfig& config) {
                           api::ApiServer::Start(*engine,
                                                 {model.tokenizer.get(), model.chat_template.get(),
                                                  model.output_format, model.grammars.get()},
-                                                MakeApiOptions(config)));
+                                                std::move(api_options)));
   const std::string url = fmt::format("http://{}:{}", UrlHost(config.host), server->port());
   spdlog::info("serving {} on {}", engine->Model().name, url);
   fmt::print("Kvasir serves {} on {}\n", engine->Model().name, url);
@@ -200,6 +206,11 @@ void AddHttpOptions(Command& command, ServeConfig* config) {
   command.Add("port", &config->port, "Port to listen on (0: any free one)");
   command.Add("api-key", &config->api_keys, "Key that clients must send; may be repeated")
       ->default_str("");
+  command.Add("api-keys-file", &config->api_keys_file,
+              "TOML file of [[keys]]: name, key or key_sha256, and as wanted priority, "
+              "requests_per_minute, tokens_per_minute, max_concurrent, cache_salt");
+  command.AddSwitch("cache-salt-per-key", &config->cache_salt_per_key,
+                    "Share no cached prefix between API keys that have no cache_salt");
   command.Add("allowed-origins", &config->allowed_origins,
               "Origins whose pages browsers let in (CORS), '*' for all; may be repeated");
   command.AddBytes("max-body-bytes", &config->max_body_bytes, "Largest request body");

@@ -34,6 +34,8 @@ struct ServeConfig {
   std::string host = "127.0.0.1";
   uint16_t port = 8000;
   std::vector<std::string> api_keys;
+  std::string api_keys_file;
+  bool cache_salt_per_key = false;
   std::vector<std::string> allowed_origins;
   int64_t max_body_bytes = 16 << 20;
   int64_t max_header_bytes = 32 << 10;

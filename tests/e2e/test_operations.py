@@ -1,8 +1,12 @@
-"""What operators use: the access log."""
+"""What operators use: the access log, API keys with limits."""
 
+import hashlib
 import json
 import signal
 import time
+
+import openai
+import pytest
 
 LONG = {"prompt": "Once upon a time", "max_tokens": 4000, "ignore_eos": True, "stream": True}
 
@@ -69,3 +73,64 @@ def test_sighup_ends_a_server_that_has_nothing_to_open_anew(start_server):
     server = start_server()
     server.process.send_signal(signal.SIGHUP)
     assert server.process.wait(10) == -signal.SIGHUP
+
+
+KEYS = """
+[[keys]]
+name = "limited"
+key = "sk-limited"
+requests_per_minute = 3
+tokens_per_minute = 200
+
+[[keys]]
+name = "free"
+key_sha256 = "{}"
+"""
+PROMPT = "One two three four five six seven eight nine ten. " * 4
+
+
+def test_api_keys_have_limits(start_server, tmp_path):
+    keys = tmp_path / "keys.toml"
+    keys.write_text(KEYS.format(hashlib.sha256(b"sk-free").hexdigest()))
+    server = start_server("--api-keys-file", str(keys))
+
+    def ask(client, **kwargs):
+        return client.completions.with_raw_response.create(
+            **{"model": "", "prompt": "Hi", "max_tokens": 3, **kwargs}
+        )
+
+    with server.openai("sk-limited") as client:
+        headers = ask(client).headers
+        assert headers["x-ratelimit-limit-requests"] == "3"
+        assert headers["x-ratelimit-remaining-requests"] == "2"
+        assert headers["x-ratelimit-limit-tokens"] == "200"
+        with pytest.raises(openai.BadRequestError, match="may use 200 tokens a minute"):
+            ask(client, max_tokens=300)
+        ask(client)
+        with pytest.raises(openai.RateLimitError, match="may send 3 requests a minute") as refused:
+            ask(client)
+    assert int(refused.value.response.headers["retry-after"]) >= 1
+    with server.openai("sk-free") as client:
+        assert "x-ratelimit-limit-requests" not in ask(client, max_tokens=300).headers
+    with server.openai("wrong") as client, pytest.raises(openai.AuthenticationError):
+        ask(client)
+
+
+def test_keys_with_salts_of_their_own_share_no_prefix(start_server):
+    server = start_server("--api-key", "a", "--api-key", "b", "--cache-salt-per-key")
+
+    def cached(key):
+        with server.openai(key) as client:
+            usage = client.completions.create(model="", prompt=PROMPT, max_tokens=1).usage
+        return usage.prompt_tokens_details.cached_tokens
+
+    assert [cached("a"), cached("b")] == [0, 0]
+    assert cached("a") > 16 and cached("b") > 16
+
+
+def test_a_bad_file_of_keys_is_one_clear_line(kvasir, tmp_path):
+    keys = tmp_path / "keys.toml"
+    keys.write_text('[[keys]]\nname = "a"\nkey = "k"\nrpm = 3\n')
+    result = kvasir("serve", "--port", "0", "--api-keys-file", str(keys))
+    assert result.returncode == 1
+    assert f"{keys}: line 4: keys[0].rpm: is not known" in result.stderr

@@ -175,7 +175,7 @@ StatusOr<std::shared_ptr<const Request>> BuildRequest(const ModelInfo& model,
       CacheRoot(model.weights_fingerprint, model.numerics_id, "", options.cache_salt);
   request->unit_hashes = HashUnits(request->hash_root, prompt_ids);
   request->prompt_ids = std::move(prompt_ids);
-  request->priority = options.priority;
+  request->priority = options.priority.value_or(0);
   request->arrival = context.arrival;
   request->deadline = context.deadline;
   return std::shared_ptr<const Request>(std::move(request));

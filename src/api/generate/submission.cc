@@ -23,9 +23,11 @@ Submission::Submission(EngineClient& engine, Metrics& metrics, std::shared_ptr<E
       requests_(std::move(requests)) {}
 
 void Submission::Start() {
+  int64_t prompt_tokens = 0;
   for (const auto& request : requests_) {
-    exchange_->log().prompt_tokens += static_cast<int64_t>(request->prompt_ids.size());
+    prompt_tokens += static_cast<int64_t>(request->prompt_ids.size());
   }
+  exchange_->log().prompt_tokens = prompt_tokens;
   exchange_->OnGone([self = shared_from_this()] {
     self->over_ = true;
     self->metrics_.finished_abort.Increment();

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 
+#include "api/access/caller.h"
 #include "api/protocol/json.h"
 
 namespace kvasir::api {
@@ -43,6 +44,7 @@ std::string AccessLogLine(const HttpRequest& request, const ExchangeRecord& reco
   line["bytes_out"] = record.bytes_out;
   line["duration_ms"] = Milliseconds(record.duration);
   line["peer"] = record.peer;
+  if (request.caller != nullptr) line["key"] = request.caller->name;
   const auto add = [&](const char* name, const std::optional<int64_t>& value) {
     if (value) line[name] = *value;
   };

@@ -75,6 +75,11 @@ class Connection::ConnectionExchange final
 
   const HttpRequest& request() const override { return request_; }
 
+  void SetCaller(std::shared_ptr<const Caller> caller, std::shared_ptr<Visit> visit) override {
+    request_.caller = std::move(caller);
+    request_.visit = std::move(visit);
+  }
+
   ExchangeRecord& log() override { return record_; }
 
   void ReleaseBody() override {
@@ -414,6 +419,9 @@ void Connection::QueueHead(const HttpResponse& head, std::optional<size_t> conte
     out_ += fmt::format("{}: {}\r\n", name, value);
   }
   const HttpRequest& request = exchange_->request();
+  for (const auto& [name, value] : server_->options.answer_headers(request)) {
+    out_ += fmt::format("{}: {}\r\n", name, value);
+  }
   out_ += fmt::format("X-Request-Id: {}\r\ntraceparent: {}\r\n", request.id,
                       TraceParentHeader(request.trace));
   if (!request.trace.state.empty()) {

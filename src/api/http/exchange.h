@@ -39,6 +39,9 @@ class Exchange {
 
   virtual const HttpRequest& request() const = 0;
 
+  // Before the route sees it.
+  virtual void SetCaller(std::shared_ptr<const Caller> caller, std::shared_ptr<Visit> visit) = 0;
+
   // For the route to fill in its part.
   virtual ExchangeRecord& log() = 0;
 

@@ -1,6 +1,7 @@
 // HTTP messages as plain values, so that nothing above the server knows the HTTP library.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +10,11 @@
 #include "base/clock.h"
 
 namespace kvasir::api {
+
+struct Caller;  // api/access/caller.h
+class Visit;    // api/access/budget.h
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 // Its place in a distributed trace (W3C Trace Context).
 struct TraceContext {
@@ -22,10 +28,12 @@ struct TraceContext {
 struct HttpRequest {
   std::string id;  // X-Request-Id: the client's, or fresh
   TraceContext trace;
-  std::string method;  // upper case
-  std::string path;    // percent-encoding kept, without the query
-  std::string query;   // after '?', or empty
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::shared_ptr<const Caller> caller;  // whose API key it bears; null where no keys are asked for
+  std::shared_ptr<Visit> visit;          // against the caller's limits; null where it has none
+  std::string method;                    // upper case
+  std::string path;                      // percent-encoding kept, without the query
+  std::string query;                     // after '?', or empty
+  HttpHeaders headers;
   std::string body;
   TimePoint arrival{};  // when the last byte had been read
 
@@ -36,7 +44,7 @@ struct HttpRequest {
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
-  std::vector<std::pair<std::string, std::string>> headers;
+  HttpHeaders headers;
   std::string body;
 };
 

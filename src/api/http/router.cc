@@ -2,8 +2,6 @@
 
 #include <absl/strings/match.h>
 #include <fmt/format.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <utility>
@@ -13,12 +11,10 @@
 namespace kvasir::api {
 namespace {
 
-// Keys are compared as digests: equal lengths, and no early exit that tells how much was right.
-std::string Digest(std::string_view text) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
-  return {reinterpret_cast<const char*>(digest), sizeof(digest)};
-}
+constexpr char kExposedHeaders[] =
+    "X-Request-Id, Retry-After, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    "x-ratelimit-reset-tokens";
 
 std::string_view BearerToken(std::string_view authorization) {
   constexpr std::string_view kScheme = "bearer ";
@@ -46,22 +42,31 @@ bool IsJson(std::string_view content_type) {
 
 }  // namespace
 
-Router::Router(RouterOptions options) : allowed_origins_(std::move(options.allowed_origins)) {
-  for (const std::string& key : options.api_keys) key_digests_.push_back(Digest(key));
-}
+Router::Router(RouterOptions options)
+    : keys_(std::move(options.keys)), allowed_origins_(std::move(options.allowed_origins)) {}
 
 void Router::Add(std::string method, std::string path, Access access, Handler handler) {
   routes_.push_back({std::move(method), std::move(path), access, std::move(handler)});
 }
 
-bool Router::Authorized(const HttpRequest& request) const {
-  if (key_digests_.empty()) return true;
-  const std::string digest = Digest(BearerToken(request.Header("Authorization")));
-  bool found = false;
-  for (const std::string& key : key_digests_) {
-    found |= CRYPTO_memcmp(key.data(), digest.data(), key.size()) == 0;
+bool Router::Admit(Exchange& exchange) const {
+  if (keys_.empty()) return true;
+  const HttpRequest& request = exchange.request();
+  const auto caller = keys_.Find(BearerToken(request.Header("Authorization")));
+  if (caller == nullptr) {
+    exchange.Respond(ErrorResponse(
+        WithCode(absl::UnauthenticatedError("missing or wrong API key"), "invalid_api_key")));
+    return false;
   }
-  return found;
+  exchange.SetCaller(caller, nullptr);
+  if (caller->budget == nullptr || request.method != "POST") return true;
+  const auto visit = Budget::Admit(caller->budget, request.arrival);
+  if (!visit.ok()) {
+    exchange.Respond(ErrorResponse(visit.status()));
+    return false;
+  }
+  exchange.SetCaller(caller, *visit);
+  return true;
 }
 
 bool Router::HandleCors(Exchange& exchange) const {
@@ -76,7 +81,7 @@ bool Router::HandleCors(Exchange& exchange) const {
   if (!any) exchange.AddHeader("Vary", "Origin");
   if (!any && !has(origin)) return false;
   exchange.AddHeader("Access-Control-Allow-Origin", any ? "*" : std::string(origin));
-  exchange.AddHeader("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+  exchange.AddHeader("Access-Control-Expose-Headers", kExposedHeaders);
   if (request.method != "OPTIONS" || request.Header("Access-Control-Request-Method").empty()) {
     return false;
   }
@@ -98,10 +103,7 @@ void Router::Handle(const std::shared_ptr<Exchange>& exchange) const {
       allowed += (allowed.empty() ? "" : ", ") + route.method;
       continue;
     }
-    if (route.access == Access::kKey && !Authorized(request)) {
-      return exchange->Respond(ErrorResponse(
-          WithCode(absl::UnauthenticatedError("missing or wrong API key"), "invalid_api_key")));
-    }
+    if (route.access == Access::kKey && !Admit(*exchange)) return;
     if (route.method == "POST" && !IsJson(request.Header("Content-Type"))) {
       return exchange->Respond(ErrorResponse(415, "the body must be application/json"));
     }

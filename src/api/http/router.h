@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/access/key_ring.h"
 #include "api/http/exchange.h"
 
 namespace kvasir::api {
@@ -12,7 +13,7 @@ namespace kvasir::api {
 enum class Access { kOpen, kKey };  // kKey: needs an API key, where the server has any
 
 struct RouterOptions {
-  std::vector<std::string> api_keys;         // none: everything is open
+  KeyRing keys;                              // none: everything is open
   std::vector<std::string> allowed_origins;  // of browsers; "*" allows any, none allows none
 };
 
@@ -24,7 +25,8 @@ class Router {
   // `path` is exact, or ends with "/*", which stands for any rest that is not empty.
   void Add(std::string method, std::string path, Access access, Handler handler);
 
-  // Unknown path: 404. Known path, other method: 405. Missing or wrong key: 401. A POST whose body
+  // Unknown path: 404. Known path, other method: 405. Missing or wrong key: 401. A POST beyond its
+  // key's limits: 429. A POST whose body
   // is declared to be something else than JSON: 415 (a page of a foreign origin may send such
   // bodies without asking first).
   void Handle(const std::shared_ptr<Exchange>& exchange) const;
@@ -37,11 +39,12 @@ class Router {
     Handler handler;
   };
 
-  bool Authorized(const HttpRequest& request) const;
+  // False when the exchange has been answered: its caller is unknown, or beyond its limits.
+  bool Admit(Exchange& exchange) const;
   // True when the exchange was a preflight request and has been answered.
   bool HandleCors(Exchange& exchange) const;
 
-  std::vector<std::string> key_digests_;
+  KeyRing keys_;
   std::vector<std::string> allowed_origins_;
   std::vector<Route> routes_;
 };

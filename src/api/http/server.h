@@ -33,6 +33,10 @@ struct HttpServerOptions {
   // For metrics; called from I/O threads.
   std::function<void(int status)> on_answer = [](int) {};
   std::function<void(int delta)> on_connections = [](int) {};
+  // More headers of an answer whose head is about to be sent; called from I/O threads.
+  std::function<HttpHeaders(const HttpRequest&)> answer_headers = [](const HttpRequest&) {
+    return HttpHeaders();
+  };
   // The exchange has ended, one way or the other; called from I/O threads, once each.
   std::function<void(const HttpRequest&, const ExchangeRecord&)> on_end =
       [](const HttpRequest&, const ExchangeRecord&) {};

@@ -80,9 +80,7 @@ void ReadRerankRequest(FieldReader& reader, RerankRequest* request) {
   reader.Require("query");
   reader.Read("query", &request->query);
   ReadDocuments(reader, &request->documents);
-  int32_t top_n = 0;
-  reader.Read("top_n", &top_n, {.min = 1});
-  if (top_n > 0) request->top_n = top_n;
+  reader.Read("top_n", &request->top_n, {.min = 1});
   reader.Read("return_documents", &request->return_documents);
 }
 

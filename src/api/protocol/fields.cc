@@ -180,6 +180,12 @@ void FieldReader::Read(std::string_view name, int32_t* out, Limits limits) {
   *out = static_cast<int32_t>(value);
 }
 
+void FieldReader::Read(std::string_view name, std::optional<int32_t>* out, Limits limits) {
+  int32_t value = 0;
+  Read(name, &value, limits);
+  if (ok() && Has(name)) *out = value;
+}
+
 void FieldReader::Read(std::string_view name, float* out, Limits limits) {
   const Json* value = BeginNumber(name, "number", "a number", limits);
   if (value == nullptr) return;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,6 +43,7 @@ class FieldReader {
 
   void Read(std::string_view name, bool* out);
   void Read(std::string_view name, int32_t* out, Limits limits = {});
+  void Read(std::string_view name, std::optional<int32_t>* out, Limits limits = {});
   void Read(std::string_view name, int64_t* out, Limits limits = {});
   void Read(std::string_view name, float* out, Limits limits = {});
   void Read(std::string_view name, std::string* out);

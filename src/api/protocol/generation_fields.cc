@@ -45,10 +45,8 @@ void RefuseUnsupported(FieldReader& reader, std::initializer_list<Unsupported> f
 }
 
 void ReadTruncation(FieldReader& reader, std::optional<int32_t>* truncate) {
-  int32_t tokens = -1;
-  reader.Read("truncate_prompt_tokens", &tokens, {.min = -1});
-  if (tokens == 0) reader.Fail("truncate_prompt_tokens", "must be positive, or -1");
-  if (reader.Has("truncate_prompt_tokens")) *truncate = tokens;
+  reader.Read("truncate_prompt_tokens", truncate, {.min = -1});
+  if (*truncate == 0) reader.Fail("truncate_prompt_tokens", "must be positive, or -1");
 }
 
 void ReadMaxTokens(FieldReader& reader, std::initializer_list<const char*> spellings,

@@ -217,9 +217,7 @@ void ReadMessagesRequest(FieldReader& reader, ChatRequest* request) {
   GenerationOptions& options = request->options;
   ReadPrompt(reader, request);
   reader.Require("max_tokens");
-  int32_t max_tokens = 0;
-  reader.Read("max_tokens", &max_tokens, {.min = 1});
-  options.max_tokens = max_tokens;
+  reader.Read("max_tokens", &options.max_tokens, {.min = 1});
   reader.Read("stream", &options.stream);
   ReadCoreSampling(reader, &options.sampling);
   ReadStop(reader, "stop_sequences", &options.stop);

@@ -41,7 +41,7 @@ struct GenerationOptions {
   bool include_stop = false;        // include_stop_str_in_output
   bool skip_special_tokens = true;  // of the output text
   bool add_special_tokens = true;   // BOS before a text prompt, where the model wants one
-  int32_t priority = 0;
+  std::optional<int32_t> priority;
   std::string cache_salt;
   bool stream = false;
   bool include_usage = false;     // stream_options.include_usage

@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "api/access/apply_caller.h"
 #include "api/generate/output_constraint.h"
 #include "api/protocol/error.h"
 
@@ -114,6 +115,7 @@ std::string NewId(std::string_view prefix) {
 StatusOr<GenerationJob> PreparePrompts(const Service& service, const HttpRequest& http,
                                        const std::string& id, GenerationOptions options,
                                        std::vector<PromptIds> prompts, int32_t default_max_tokens) {
+  ApplyCaller(http, &options);
   GenerationJob job{.tokenizer = service.text.tokenizer};
   for (size_t i = 0; i < prompts.size(); ++i) {
     RequestContext context{.id = prompts.size() == 1 ? id : fmt::format("{}-{}", id, i),
@@ -126,6 +128,7 @@ StatusOr<GenerationJob> PreparePrompts(const Service& service, const HttpRequest
         BuildRequest(service.engine.Model(), options, std::move(prompts[i].ids), context));
     job.requests.push_back(std::move(request));
   }
+  KVASIR_RETURN_IF_ERROR(ReserveTokens(http, job.requests, options, SteadyClock().Now()));
   job.options = std::move(options);
   return job;
 }
