@@ -13,6 +13,7 @@
 #include "api/metrics.h"
 #include "api/routes/service.h"
 #include "api/text_pool.h"
+#include "base/log.h"
 
 namespace kvasir::api {
 namespace {
@@ -91,6 +92,8 @@ class Server final : public ApiServer {
 
   void Reload() override {
     if (access_log_ != nullptr) access_log_->Reopen();
+    const Status reloaded = http_->ReloadTls();
+    if (!reloaded.ok()) spdlog::error("{}", std::string(reloaded.message()));
   }
 
  private:

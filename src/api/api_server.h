@@ -39,7 +39,8 @@ class ApiServer {
   // and stops. /ready answers 503 meanwhile. Call once.
   virtual void Drain(Duration timeout) = 0;
 
-  // Opens the access log's file anew, for log rotation. Thread-safe.
+  // Opens the access log's file anew, for log rotation, and reads the TLS files again. What fails
+  // is logged, and stays as it was. Thread-safe.
   virtual void Reload() = 0;
 };
 

@@ -55,7 +55,9 @@ void AddServerOptions(Command& command, BenchConfig* config) {
   command.Add("url", &load.url, "Any OpenAI-compatible server, with or without /v1");
   command.Add("model", &load.model, "Model (default: the first that the server lists)");
   command.Add("api-key", &load.api_key, "Key to send");
-  command.AddSwitch("insecure", &load.insecure, "Take any certificate of an https server");
+  command.AddSwitch(
+      "insecure", &load.insecure,
+      "Take any certificate of an https server (SSL_CERT_FILE names a file of those to trust)");
   command.Add("request-timeout", &config->request_timeout, "Seconds until a request has failed");
   command.Add("temperature", &load.temperature, "Temperature");
   command.AddSwitch("ignore-eos", &load.ignore_eos, "Give every answer its full length");

@@ -15,7 +15,9 @@ std::unique_ptr<Command> ChatCommand(CLI::App& program) {
   command->Add("url", &options->url, "Server, with or without /v1");
   command->Add("model", &options->model, "Model (default: the first that the server lists)");
   command->Add("api-key", &options->api_key, "Key to send");
-  command->AddSwitch("insecure", &options->insecure, "Take any certificate of an https server");
+  command->AddSwitch(
+      "insecure", &options->insecure,
+      "Take any certificate of an https server (SSL_CERT_FILE names a file of those to trust)");
   command->Add("system", &options->system_prompt, "System prompt");
   command->Add("max-tokens", &options->max_tokens, "Longest answer in tokens (0: the server's)")
       ->check(CLI::Range(0, INT32_MAX));

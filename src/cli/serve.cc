@@ -94,6 +94,8 @@ StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config) {
   }
   options.http.host = config.host;
   options.http.port = config.port;
+  options.http.tls_cert = config.tls_cert;
+  options.http.tls_key = config.tls_key;
   options.http.threads = config.http_threads;
   options.http.max_connections = config.max_connections;
   options.http.max_header_bytes = static_cast<size_t>(config.max_header_bytes);
@@ -103,7 +105,8 @@ StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config) {
 
 // Whether there is something that SIGHUP can make the server read or open anew.
 bool Reloads(const ServeConfig& config) {
-  return !config.access_log.empty() && config.access_log != "-";
+  const bool log_file = !config.access_log.empty() && config.access_log != "-";
+  return log_file || !config.tls_cert.empty();
 }
 
 std::string UrlHost(const std::string& host) {
@@ -126,7 +129,8 @@ StatusOr<int> Serve(const ServeConfig& config) {
                                                 {model.tokenizer.get(), model.chat_template.get(),
                                                  model.output_format, model.grammars.get()},
                                                 std::move(api_options)));
-  const std::string url = fmt::format("http://{}:{}", UrlHost(config.host), server->port());
+  const std::string url = fmt::format("{}://{}:{}", config.tls_cert.empty() ? "http" : "https",
+                                      UrlHost(config.host), server->port());
   spdlog::info("serving {} on {}", engine->Model().name, url);
   fmt::print("Kvasir serves {} on {}\n", engine->Model().name, url);
   std::fflush(stdout);
@@ -211,6 +215,9 @@ void AddHttpOptions(Command& command, ServeConfig* config) {
               "requests_per_minute, tokens_per_minute, max_concurrent, cache_salt");
   command.AddSwitch("cache-salt-per-key", &config->cache_salt_per_key,
                     "Share no cached prefix between API keys that have no cache_salt");
+  command.Add("tls-cert", &config->tls_cert,
+              "PEM file of the certificate and its chain: serve HTTPS; SIGHUP reads it again");
+  command.Add("tls-key", &config->tls_key, "PEM file of the certificate's key");
   command.Add("allowed-origins", &config->allowed_origins,
               "Origins whose pages browsers let in (CORS), '*' for all; may be repeated");
   command.AddBytes("max-body-bytes", &config->max_body_bytes, "Largest request body");

@@ -37,6 +37,8 @@ struct ServeConfig {
   std::string api_keys_file;
   bool cache_salt_per_key = false;
   std::vector<std::string> allowed_origins;
+  std::string tls_cert;
+  std::string tls_key;
   int64_t max_body_bytes = 16 << 20;
   int64_t max_header_bytes = 32 << 10;
   int32_t max_connections = 1024;

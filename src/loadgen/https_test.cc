@@ -5,19 +5,19 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "base/testing/tls_identity.h"
 #include "loadgen/chat_client.h"
 #include "loadgen/loadgen.h"
 #include "loadgen/testing/tiny_server.h"
-#include "loadgen/testing/tls_identity.h"
 
 namespace kvasir::loadgen {
 namespace {
 
+using kvasir::testing::TlsIdentity;
 using testing::Answer;
 using testing::EventStream;
 using ::testing::HasSubstr;
 using testing::TinyServer;
-using testing::TlsIdentity;
 
 std::vector<std::string> Reply(const TinyServer::Request& request) {
   if (request.Path() == "/v1/models") return {Answer("200 OK", testing::kModels)};

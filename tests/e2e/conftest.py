@@ -39,7 +39,7 @@ class Server:
                 self.process.kill()
                 raise RuntimeError(f"no address within {START_SECONDS} s")
         line = self.process.stdout.readline()
-        match = re.search(r" on (http://\S+)", line)
+        match = re.search(r" on (https?://\S+)", line)
         if match is None:
             raise RuntimeError(f"kvasir serve said {line!r} and {self.logged()!r}")
         return match.group(1)

@@ -1,10 +1,13 @@
-"""What operators use: the access log, API keys with limits."""
+"""What operators use: the access log, API keys with limits, TLS."""
 
 import hashlib
 import json
 import signal
+import ssl
+import subprocess
 import time
 
+import httpx
 import openai
 import pytest
 
@@ -134,3 +137,76 @@ def test_a_bad_file_of_keys_is_one_clear_line(kvasir, tmp_path):
     result = kvasir("serve", "--port", "0", "--api-keys-file", str(keys))
     assert result.returncode == 1
     assert f"{keys}: line 4: keys[0].rpm: is not known" in result.stderr
+
+
+@pytest.fixture
+def identity(tmp_path):
+    """Writes a fresh certificate for 127.0.0.1 and its key over those that are there."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def make(name="first"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-noenc", "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", key, "-out", cert],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        return str(cert), str(key)
+
+    return make
+
+
+def trusting(cert):
+    return httpx.Client(verify=ssl.create_default_context(cafile=cert), timeout=120)
+
+
+def test_serves_https(start_server, kvasir, identity, tmp_path):
+    cert, key = identity()
+    server = start_server("--tls-cert", cert, "--tls-key", key)
+    assert server.url.startswith("https://")
+    with trusting(cert) as http, openai.OpenAI(
+        base_url=server.url + "/v1", api_key="none", http_client=http, max_retries=0
+    ) as client:
+        prompt = {"model": "", "prompt": "The capital of France is", "max_tokens": 8}
+        text = client.completions.create(**prompt, temperature=0).choices[0].text
+        stream = client.completions.create(**prompt, temperature=0, stream=True)
+        assert "".join(chunk.choices[0].text for chunk in stream) == text
+    bench = ("bench", "--url", server.url, "--num-prompts", "2", "--output-len", "4")
+    assert "certificate" in kvasir(*bench).stderr
+    assert kvasir(*bench, env={"SSL_CERT_FILE": cert}).returncode == 0
+    assert kvasir(*bench, "--insecure").returncode == 0
+    plain = httpx.get(server.url.replace("https", "http") + "/health")
+    assert plain.status_code == 400 and "https://" in plain.json()["error"]["message"]
+
+
+def test_sighup_reads_the_certificate_again(start_server, identity):
+    cert, key = identity()
+    server = start_server("--tls-cert", cert, "--tls-key", key)
+    with trusting(cert) as old:
+        assert old.get(server.url + "/health").status_code == 200
+        identity("second")
+        server.process.send_signal(signal.SIGHUP)
+
+        def renewed():
+            try:
+                with trusting(cert) as new:
+                    return new.get(server.url + "/health").status_code == 200
+            except httpx.ConnectError:
+                return False
+
+        wait_for(renewed)
+        assert old.get(server.url + "/health").status_code == 200  # its connection goes on
+
+
+def test_bad_tls_files_are_one_clear_line(kvasir, identity, tmp_path):
+    cert, key = identity()
+    for args, message in [
+        (("--tls-cert", cert), "tls-cert and tls-key: give both or neither"),
+        (("--tls-cert", cert, "--tls-key", "/nonexistent"), "tls-key: cannot read /nonexistent"),
+        (("--tls-cert", cert, "--tls-key", cert), f"tls-key: {cert}: "),
+    ]:
+        result = kvasir("serve", "--port", "0", *args)
+        assert result.returncode == 1
+        lines = [line for line in result.stderr.splitlines() if line.startswith("kvasir:")]
+        assert len(lines) == 1 and message in lines[0]

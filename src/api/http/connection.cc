@@ -1,6 +1,8 @@
 #include "api/http/connection.h"
 
 #include <fmt/format.h>
+#include <openssl/err.h>
+#include <openssl/sslerr.h>
 
 #include <algorithm>
 #include <array>
@@ -8,12 +10,14 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/status.hpp>
 #include <ctime>
 #include <exception>
 
+#include "api/http/bare_answer.h"
 #include "api/http/request_parser.h"
 #include "api/http/trace.h"
 #include "api/protocol/error.h"
@@ -170,14 +174,14 @@ struct Connection::Incoming {
 };
 
 Connection::Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState> server,
-                       asio::ip::tcp::socket socket)
+                       asio::ip::tcp::socket socket, std::shared_ptr<asio::ssl::context> tls)
     : io_(std::move(io)),
       server_(std::move(server)),
-      socket_(std::move(socket)),
+      stream_(std::move(socket), std::move(tls)),
       wake_(io_->context),
       space_(io_->context),
-      write_timer_(io_->context),
-      peer_(PeerName(socket_)) {
+      timer_(io_->context),
+      peer_(PeerName(stream_.socket())) {
   server_->options.on_connections(1);
 }
 
@@ -190,22 +194,62 @@ Connection::~Connection() {
 void Connection::Start() {
   io_->connections.insert(this);
   error_code ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  const auto run = [self = shared_from_this()](auto coroutine) {
-    asio::co_spawn(
-        self->io_->context,
-        [self, coroutine]() -> asio::awaitable<void> { co_await (self.get()->*coroutine)(); },
-        asio::detached);
-  };
-  run(&Connection::Pump);
-  run(&Connection::Serve);
+  stream_.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
+  Spawn(&Connection::Run);
+}
+
+void Connection::Spawn(asio::awaitable<void> (Connection::*coroutine)()) {
+  asio::co_spawn(
+      io_->context,
+      [self = shared_from_this(), coroutine]() -> asio::awaitable<void> {
+        co_await (self.get()->*coroutine)();
+      },
+      asio::detached);
+}
+
+asio::awaitable<void> Connection::Run() {
+  open_ = !stream_.secure() || co_await Handshake();
+  if (open_) {
+    Spawn(&Connection::Pump);
+    co_await Serve();
+  }
+  Abort();
+  exchange_ = nullptr;
+  io_->connections.erase(this);
+}
+
+asio::awaitable<bool> Connection::Handshake() {
+  AbortAfter(server_->options.tls_handshake_timeout);
+  const auto [error] = co_await stream_.Handshake();
+  StopTimer();
+  if (error.category() == asio::error::get_ssl_category() &&
+      ERR_GET_REASON(static_cast<unsigned long>(error.value())) == SSL_R_HTTP_REQUEST) {
+    RefusePlainHttp();
+  }
+  co_return !error && !dead_;
+}
+
+// As other servers do; a browser or curl would else show no more than a broken connection.
+void Connection::RefusePlainHttp() {
+  const std::string answer =
+      BareAnswer(ErrorResponse(400, "this port speaks HTTPS: use a URL that begins with https://"));
+  error_code ignored;
+  asio::ip::tcp::socket& socket = stream_.socket();
+  socket.non_blocking(true, ignored);
+  socket.write_some(asio::buffer(answer), ignored);
+  socket.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  server_->options.on_answer(400);
+}
+
+void Connection::BeginDrain() {
+  if (!open_) return Abort();
+  wake_.Notify();
 }
 
 void Connection::Abort() {
   if (std::exchange(dead_, true)) return;
-  error_code ignored;
-  socket_.close(ignored);
-  write_timer_.cancel();
+  stream_.Close();
+  StopTimer();
   PeerGone();
   wake_.Notify();
   space_.Notify();
@@ -223,7 +267,7 @@ asio::awaitable<void> Connection::Pump() {
       co_await space_.Wait(TimePoint::max());
       continue;
     }
-    const auto [error, size] = co_await socket_.async_read_some(asio::buffer(read), kUseTuple);
+    const auto [error, size] = co_await stream_.ReadSome(asio::buffer(read));
     if (error) break;
     if (!discard_) inbox_.append(read.data(), size);
     wake_.Notify();
@@ -287,7 +331,6 @@ bool Connection::BodyFits() const {
 }
 
 asio::awaitable<void> Connection::Serve() {
-  const auto self = shared_from_this();
   while (!dead_) {
     Incoming incoming = co_await ReadRequest();
     if (!incoming.came) break;
@@ -295,9 +338,6 @@ asio::awaitable<void> Connection::Serve() {
     if (!keep_alive_ || !done_) break;
   }
   co_await Linger();
-  Abort();
-  exchange_ = nullptr;
-  io_->connections.erase(this);
 }
 
 void Connection::CountBody(int64_t bytes) {
@@ -362,9 +402,9 @@ asio::awaitable<bool> Connection::WriteOut() {
   const std::string writing = std::exchange(out_, {});
   for (size_t written = 0; written < writing.size() && !dead_;) {
     in_flight_ = writing.size() - written;
-    ArmWriteTimer();
-    const auto [error, size] = co_await socket_.async_write_some(
-        asio::buffer(writing.data() + written, writing.size() - written), kUseTuple);
+    AbortAfter(server_->options.write_timeout);
+    const auto [error, size] =
+        co_await stream_.WriteSome(std::string_view(writing).substr(written));
     if (error) {
       Abort();
       break;
@@ -373,25 +413,31 @@ asio::awaitable<bool> Connection::WriteOut() {
     bytes_out_ += static_cast<int64_t>(size);
   }
   in_flight_ = 0;
-  write_timer_.cancel();
+  StopTimer();
   co_return !dead_;
 }
 
-void Connection::ArmWriteTimer() {
-  write_timer_.expires_after(server_->options.write_timeout);
-  write_timer_.async_wait([weak = weak_from_this()](const error_code& error) {
+// Unless StopTimer() or another AbortAfter() comes before that.
+void Connection::AbortAfter(Duration patience) {
+  timer_armed_ = true;
+  timer_.expires_after(patience);
+  timer_.async_wait([weak = weak_from_this()](const error_code& error) {
     const auto self = weak.lock();
-    if (error || self == nullptr || self->in_flight_ == 0) return;
-    if (self->write_timer_.expiry() <= Now()) self->Abort();
+    if (error || self == nullptr || !self->timer_armed_) return;
+    if (self->timer_.expiry() <= Now()) self->Abort();
   });
+}
+
+void Connection::StopTimer() {
+  timer_armed_ = false;
+  timer_.cancel();
 }
 
 // After the last answer: lets the client read it before the socket goes, because closing with
 // unread input would reset the connection and could take the answer along.
 asio::awaitable<void> Connection::Linger() {
   if (dead_ || peer_closed_) co_return;
-  error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  stream_.EndWrites(shared_from_this());
   discard_ = true;
   inbox_.clear();
   space_.Notify();

@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
@@ -15,6 +16,8 @@
 
 #include "api/http/exchange.h"
 #include "api/http/server.h"
+#include "api/http/stream.h"
+#include "base/mutex.h"
 
 namespace kvasir::api {
 
@@ -26,13 +29,21 @@ struct IoThread {
   std::unordered_set<Connection*> connections;
 };
 
-// What all connections of a server share.
+// What all connections of a server share. Thread-safe.
 struct ServerState {
+  // Null: plain HTTP.
+  std::shared_ptr<boost::asio::ssl::context> Tls() {
+    MutexLock lock(mutex);
+    return tls;
+  }
+
   HttpServerOptions options;
   Handler handler;
   std::atomic<int64_t> connections{0};
   std::atomic<int64_t> body_bytes{0};
   std::atomic<bool> draining{false};
+  Mutex mutex;
+  std::shared_ptr<boost::asio::ssl::context> tls GUARDED_BY(mutex);
 };
 
 // Lets one coroutine wait for what others on its thread do.
@@ -51,18 +62,23 @@ class Wakeup {
 // the client has gone; the other parses requests out of the inbox and writes answers.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
+  // Over TLS unless `tls` is null.
   Connection(std::shared_ptr<IoThread> io, std::shared_ptr<ServerState> server,
-             boost::asio::ip::tcp::socket socket);
+             boost::asio::ip::tcp::socket socket, std::shared_ptr<boost::asio::ssl::context> tls);
   ~Connection();
 
   void Start();
-  void BeginDrain() { wake_.Notify(); }  // closes when it has nothing to answer
-  void Abort();                          // closes now; the exchange, if any, is gone
+  void BeginDrain();  // closes when it has nothing to answer
+  void Abort();       // closes now; the exchange, if any, is gone
 
  private:
   class ConnectionExchange;
   struct Incoming;  // a request, one that cannot be taken, or nothing
 
+  void Spawn(boost::asio::awaitable<void> (Connection::*coroutine)());
+  boost::asio::awaitable<void> Run();
+  boost::asio::awaitable<bool> Handshake();
+  void RefusePlainHttp();
   boost::asio::awaitable<void> Pump();
   boost::asio::awaitable<void> Serve();
   boost::asio::awaitable<Incoming> ReadRequest();
@@ -80,18 +96,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void QueuePiece(std::string_view piece);
   void EndAnswer();
   void PeerGone();
-  void ArmWriteTimer();
+  void AbortAfter(Duration patience);
+  void StopTimer();
 
   const std::shared_ptr<IoThread> io_;
   const std::shared_ptr<ServerState> server_;
-  boost::asio::ip::tcp::socket socket_;
-  Wakeup wake_;   // of Serve
-  Wakeup space_;  // of Pump
-  boost::asio::steady_timer write_timer_;
+  Stream stream_;
+  Wakeup wake_;                      // of Serve
+  Wakeup space_;                     // of Pump
+  boost::asio::steady_timer timer_;  // see AbortAfter
+  bool timer_armed_ = false;
   const std::string peer_;  // its address
 
   std::string inbox_;       // read, not yet parsed
   int64_t body_bytes_ = 0;  // of this connection's request, as counted in ServerState
+  bool open_ = false;       // past the handshake
   bool peer_closed_ = false;
   bool discard_ = false;  // what still comes is not read as a request
   bool dead_ = false;     // the socket is closed

@@ -11,8 +11,9 @@
 #include <boost/asio/write.hpp>
 #include <thread>
 
+#include "api/http/bare_answer.h"
 #include "api/http/connection.h"
-#include "api/http/trace.h"
+#include "api/http/tls.h"
 #include "api/protocol/error.h"
 #include "base/log.h"
 
@@ -29,15 +30,6 @@ constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 constexpr Duration kDrainPoll = std::chrono::milliseconds(10);
 constexpr Duration kAbortWait = std::chrono::seconds(2);
 
-std::string TooManyConnections() {
-  const HttpResponse response =
-      ErrorResponse(absl::UnavailableError("too many connections are open"));
-  return fmt::format(
-      "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-      "Content-Type: application/json\r\nX-Request-Id: {}\r\nContent-Length: {}\r\n\r\n{}",
-      RequestId({}), response.body.size(), response.body);
-}
-
 class Server final : public HttpServer {
  public:
   Server(HttpServerOptions options, Handler handler) : state_(std::make_shared<ServerState>()) {
@@ -52,6 +44,20 @@ class Server final : public HttpServer {
   ~Server() override {
     if (!threads_.empty()) Drain(Duration::zero());
   }
+
+  Status LoadTls() {
+    const HttpServerOptions& o = state_->options;
+    if (o.tls_cert.empty() && o.tls_key.empty()) return absl::OkStatus();
+    if (o.tls_cert.empty() || o.tls_key.empty()) {
+      return absl::InvalidArgumentError("tls-cert and tls-key: give both or neither");
+    }
+    KVASIR_ASSIGN_OR_RETURN(auto loaded, api::LoadTls(o.tls_cert, o.tls_key));
+    MutexLock lock(state_->mutex);
+    state_->tls = std::move(loaded);
+    return absl::OkStatus();
+  }
+
+  Status ReloadTls() override { return LoadTls(); }
 
   Status Listen() {
     const HttpServerOptions& o = state_->options;
@@ -149,17 +155,20 @@ class Server final : public HttpServer {
         Refuse(std::move(socket));
         continue;
       }
-      auto connection = std::make_shared<Connection>(io, state_, std::move(socket));
+      auto connection = std::make_shared<Connection>(io, state_, std::move(socket), state_->Tls());
       asio::post(io->context, [connection] { connection->Start(); });
     }
   }
 
   void Refuse(tcp::socket socket) {
+    state_->options.on_answer(503);
+    if (state_->Tls() != nullptr) return;  // a handshake would cost what there is none of
+    const std::string refusal =
+        BareAnswer(ErrorResponse(absl::UnavailableError("too many connections are open")));
     error_code ignored;
     socket.non_blocking(true, ignored);
-    socket.write_some(asio::buffer(TooManyConnections()), ignored);
+    socket.write_some(asio::buffer(refusal), ignored);
     socket.shutdown(tcp::socket::shutdown_send, ignored);
-    state_->options.on_answer(503);
   }
 
   const std::shared_ptr<ServerState> state_;
@@ -175,6 +184,7 @@ class Server final : public HttpServer {
 StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpServerOptions options,
                                                         Handler handler) {
   auto server = std::make_unique<Server>(std::move(options), std::move(handler));
+  KVASIR_RETURN_IF_ERROR(server->LoadTls());
   KVASIR_RETURN_IF_ERROR(server->Listen());
   server->Run();
   return StatusOr<std::unique_ptr<HttpServer>>(std::move(server));

@@ -25,6 +25,9 @@ struct HttpServerOptions {
   size_t max_body_bytes = 16 << 20;          // more: 413
   int64_t max_total_body_bytes = 256 << 20;  // of all requests together, until released; more: 503
   size_t max_pending_bytes = 1 << 20;        // of one streamed answer, not yet taken by its client
+  std::string tls_cert;                      // PEM files, see LoadTls; empty: plain HTTP
+  std::string tls_key;
+  Duration tls_handshake_timeout = std::chrono::seconds(10);
   Duration idle_timeout = std::chrono::seconds(75);   // between requests
   Duration read_timeout = std::chrono::seconds(60);   // first to last byte of a request; then 408
   Duration write_timeout = std::chrono::seconds(30);  // without the client taking a byte
@@ -44,14 +47,17 @@ struct HttpServerOptions {
 
 class HttpServer {
  public:
-  // Listens and starts the threads. An address in use, or one that is not ours, is an error that
-  // names it. The handler runs on I/O threads and must not block.
+  // Listens and starts the threads. An address in use, one that is not ours, or a TLS file that
+  // cannot be used is an error that names it. The handler runs on I/O threads and must not block.
   static StatusOr<std::unique_ptr<HttpServer>> Start(HttpServerOptions options, Handler handler);
 
   // Ends like Drain(0).
   virtual ~HttpServer() = default;
 
   virtual uint16_t port() const = 0;
+
+  // Reads the TLS files again, for connections to come; on an error the old ones stay. Thread-safe.
+  virtual Status ReloadTls() = 0;
 
   // Stops accepting, closes idle connections, waits up to `timeout` for answers under way, then
   // closes the rest and stops the threads. Not thread-safe; call once.

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-namespace kvasir::loadgen::testing {
+namespace kvasir::testing {
 
 class TlsIdentity {
  public:
@@ -35,11 +35,18 @@ class TlsIdentity {
 
   SSL_CTX* server_context() { return context_.get(); }
 
-  // Writes the certificate as a file of authorities.
+  // Writes the certificate, which is a file of authorities too.
   bool Write(const std::string& path) const {
     const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(path.c_str(), "w"),
                                                          &BIO_free);
     return file != nullptr && PEM_write_bio_X509(file.get(), certificate_.get()) == 1;
+  }
+
+  bool WriteKey(const std::string& path) const {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(path.c_str(), "w"),
+                                                         &BIO_free);
+    return file != nullptr && PEM_write_bio_PrivateKey(file.get(), key_.get(), nullptr, nullptr, 0,
+                                                       nullptr, nullptr) == 1;
   }
 
  private:
@@ -49,4 +56,4 @@ class TlsIdentity {
                                                              &SSL_CTX_free};
 };
 
-}  // namespace kvasir::loadgen::testing
+}  // namespace kvasir::testing
