@@ -1,8 +1,10 @@
-"""What operators use: the access log, API keys with limits, TLS."""
+"""What operators use: the access log, API keys with limits, TLS, bad clients."""
 
 import hashlib
 import json
+import random
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -210,3 +212,48 @@ def test_bad_tls_files_are_one_clear_line(kvasir, identity, tmp_path):
         assert result.returncode == 1
         lines = [line for line in result.stderr.splitlines() if line.startswith("kvasir:")]
         assert len(lines) == 1 and message in lines[0]
+
+
+def bad_client(server, number):
+    """One connection that does not keep to the protocol; returns what it was answered."""
+    host, port = server.url.removeprefix("http://").split(":")
+    source = random.Random(number)
+    body = b'{"prompt": "x", "max_tokens": 2}'
+    head = b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n" % len(body)
+    kinds = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + source.randbytes(506),
+        source.randbytes(3000),
+        head + b"X: " + b"y" * (1 << 20),
+        head + b"\r\n" + body + source.randbytes(100) + b"\r\n\r\n",
+        head + b"\r\n" + body[:5],
+        head + b"Content-Length: 7\r\n\r\n" + body,
+        head + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + body,
+    ]
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        try:
+            connection.sendall(kinds[number % len(kinds)])
+            connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    return answer
+
+
+def test_bad_clients_harm_nobody_else(start_server):
+    server = start_server()
+    prompt = {"model": "", "prompt": "Once upon a time", "max_tokens": 60, "temperature": 0}
+    with server.openai() as client:
+        alone = client.completions.create(**prompt).choices[0].text
+        stream = client.completions.create(**prompt, stream=True)
+        pieces = [next(stream).choices[0].text]
+        answers = [bad_client(server, number) for number in range(21)]
+        pieces += [chunk.choices[0].text for chunk in stream]
+    assert "".join(pieces) == alone
+    for number, status in [(0, b"400"), (2, b"431"), (5, b"400"), (6, b"400")]:
+        assert answers[number].startswith(b"HTTP/1.1 " + status), number
+    assert answers[3].startswith(b"HTTP/1.1 200") or not answers[3]  # half-closed while it waits
+    assert answers[4] == b""
+    server.wait_for_metric("kvasir_num_requests_running", 0)
+    server.wait_for_metric("kvasir_kv_blocks", 0, state="held")
