@@ -75,6 +75,23 @@ TEST_F(BadClientsTest, AHalfClosedConnectionGetsTheAnswersThatAreThere) {
   EXPECT_TRUE(connection.AtEnd());
 }
 
+// The body may come while "100 Continue" is being written.
+TEST_F(BadClientsTest, WhoDoesNotWaitToContinueIsServedToo) {
+  options_.read_timeout = std::chrono::seconds(2);
+  Start();
+  HttpConnection hasty(server_->port());
+  for (int i = 0; i < 1000; ++i) {
+    hasty.Send("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    const TimePoint later = SteadyClock().Now() + std::chrono::microseconds(i / 5);
+    while (SteadyClock().Now() < later) {
+    }
+    hasty.Send("ok");
+    Reply reply = hasty.ReadReply();
+    if (reply.status == 100) reply = hasty.ReadReply();
+    ASSERT_EQ(reply.status, 200) << i;
+  }
+}
+
 TEST_F(BadClientsTest, ARequestCutInTwoHasNoAnswer) {
   Start();
   HttpConnection connection(server_->port());

@@ -309,6 +309,7 @@ asio::awaitable<Connection::Incoming> Connection::ReadRequest() {
       out_ += "HTTP/1.1 100 Continue\r\n\r\n";
       const bool written = co_await WriteOut();
       if (!written) co_return Incoming{};
+      continue;  // the body may have come meanwhile
     }
     const bool came = co_await WaitForBytes(deadline, false);
     if (came) continue;

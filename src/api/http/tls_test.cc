@@ -10,10 +10,12 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
+#include <boost/asio/read_until.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <optional>
 
 #include "api/http/server.h"
@@ -58,6 +60,13 @@ class TlsClient {
     return error_ == asio::error::eof ? text : text + " [" + error_.message() + "]";
   }
 
+  bool ReadUntil(std::string_view text) {
+    asio::read_until(*stream_, asio::dynamic_buffer(inbox_), std::string(text), error_);
+    if (error_) return false;
+    inbox_.erase(0, inbox_.find(text) + text.size());
+    return true;
+  }
+
   void Close() { stream_->lowest_layer().close(); }
 
  private:
@@ -65,6 +74,7 @@ class TlsClient {
   ssl::context context_{ssl::context::tls_client};
   std::optional<ssl::stream<asio::ip::tcp::socket>> stream_;
   boost::system::error_code error_;
+  std::string inbox_;
 };
 
 class TlsTest : public ::testing::Test {
@@ -85,6 +95,7 @@ class TlsTest : public ::testing::Test {
     auto server = HttpServer::Start(options_, [this](const std::shared_ptr<Exchange>& exchange) {
       if (exchange->request().path == "/never") {
         exchange->OnGone([this] { gone_ = true; });
+        asked_.set_value();
         return;
       }
       if (exchange->request().path != "/stream") {
@@ -103,6 +114,7 @@ class TlsTest : public ::testing::Test {
   const std::string key_ = directory_ + "/key.pem";
   TlsIdentity identity_;
   HttpServerOptions options_;
+  std::promise<void> asked_;  // for /never
   std::atomic<bool> gone_{false};
   std::unique_ptr<HttpServer> server_;
 };
@@ -121,10 +133,26 @@ TEST_F(TlsTest, ServesRequestsAndEndsProperly) {
   EXPECT_TRUE(answers.ends_with("0\r\n\r\n"));
 }
 
+// The body may come while "100 Continue" is being written.
+TEST_F(TlsTest, ServesWhoDoesNotWaitToContinue) {
+  options_.read_timeout = std::chrono::seconds(2);
+  Start();
+  TlsClient hasty(server_->port(), cert_);
+  for (int i = 0; i < 1000; ++i) {
+    hasty.Send("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    const TimePoint later = SteadyClock().Now() + std::chrono::microseconds(i / 5);
+    while (SteadyClock().Now() < later) {
+    }
+    hasty.Send("body");
+    ASSERT_TRUE(hasty.ReadUntil("\r\n\r\nbody")) << i;
+  }
+}
+
 TEST_F(TlsTest, NoticesAClientThatLeaves) {
   Start();
   TlsClient client(server_->port(), cert_);
   client.Send("GET /never HTTP/1.1\r\n\r\n");
+  asked_.get_future().wait_for(std::chrono::seconds(20));
   client.Close();
   server_->Drain(std::chrono::seconds(20));
   EXPECT_TRUE(gone_);
