@@ -15,9 +15,9 @@ HttpRequest From(Caller caller) {
 
 TEST(ApplyCallerTest, HoldsThePriorityToTheKeys) {
   const auto priority = [](std::optional<int32_t> keys, std::optional<int32_t> asked) {
-    GenerationOptions options{.priority = asked.value_or(0), .has_priority = asked.has_value()};
+    GenerationOptions options{.priority = asked};
     ApplyCaller(From({.priority = keys}), &options);
-    return options.priority;
+    return options.priority.value_or(0);
   };
   EXPECT_EQ(priority(std::nullopt, -7), -7);
   EXPECT_EQ(priority(std::nullopt, std::nullopt), 0);

@@ -26,6 +26,12 @@ std::string_view BearerToken(std::string_view authorization) {
   return authorization.substr(kScheme.size());
 }
 
+// Anthropic's clients have a header of their own for it.
+std::string_view KeyOf(const HttpRequest& request) {
+  const std::string_view bearer = BearerToken(request.Header("Authorization"));
+  return bearer.empty() ? request.Header("X-Api-Key") : bearer;
+}
+
 bool Matches(std::string_view pattern, std::string_view path) {
   if (!pattern.ends_with("/*")) return pattern == path;
   const std::string_view prefix = pattern.substr(0, pattern.size() - 1);
@@ -52,7 +58,7 @@ void Router::Add(std::string method, std::string path, Access access, Handler ha
 bool Router::Admit(Exchange& exchange) const {
   if (keys_.empty()) return true;
   const HttpRequest& request = exchange.request();
-  const auto caller = keys_.Find(BearerToken(request.Header("Authorization")));
+  const auto caller = keys_.Find(KeyOf(request));
   if (caller == nullptr) {
     exchange.Respond(ErrorResponse(
         WithCode(absl::UnauthenticatedError("missing or wrong API key"), "invalid_api_key")));

@@ -141,14 +141,14 @@ void FieldReader::Read(std::string_view name, bool* out) {
 }
 
 const Json* FieldReader::BeginNumber(std::string_view name, const char* type, const char* expected,
-                                     const Limits& limits) {
+                                     const Range& range) {
   const Json* value = Begin(name, [&] {
     Json schema = OfType(type);
     const auto number = [&](double v) {
       return *type == 'i' ? Json(static_cast<int64_t>(v)) : Json(v);
     };
-    if (std::isfinite(limits.min)) schema["minimum"] = number(limits.min);
-    if (std::isfinite(limits.max)) schema["maximum"] = number(limits.max);
+    if (std::isfinite(range.min)) schema["minimum"] = number(range.min);
+    if (std::isfinite(range.max)) schema["maximum"] = number(range.max);
     return schema;
   });
   if (value == nullptr || value->is_number()) return value;
@@ -156,40 +156,40 @@ const Json* FieldReader::BeginNumber(std::string_view name, const char* type, co
   return nullptr;
 }
 
-void FieldReader::CheckLimits(std::string_view name, double value, const Limits& limits) {
-  if (value >= limits.min && value <= limits.max) return;
-  if (!std::isfinite(limits.max)) return Fail(name, fmt::format("must be at least {}", limits.min));
-  if (!std::isfinite(limits.min)) return Fail(name, fmt::format("must be at most {}", limits.max));
-  Fail(name, fmt::format("must be in [{}, {}]", limits.min, limits.max));
+void FieldReader::CheckRange(std::string_view name, double value, const Range& range) {
+  if (value >= range.min && value <= range.max) return;
+  if (!std::isfinite(range.max)) return Fail(name, fmt::format("must be at least {}", range.min));
+  if (!std::isfinite(range.min)) return Fail(name, fmt::format("must be at most {}", range.max));
+  Fail(name, fmt::format("must be in [{}, {}]", range.min, range.max));
 }
 
-void FieldReader::Read(std::string_view name, int64_t* out, Limits limits) {
-  const Json* value = BeginNumber(name, "integer", "an integer", limits);
+void FieldReader::Read(std::string_view name, int64_t* out, Range range) {
+  const Json* value = BeginNumber(name, "integer", "an integer", range);
   if (value == nullptr) return;
   int64_t integer = 0;
   if (!AsInteger(*value, &integer)) return Fail(name, "must be a 64-bit integer");
-  CheckLimits(name, static_cast<double>(integer), limits);
+  CheckRange(name, static_cast<double>(integer), range);
   if (ok()) *out = integer;
 }
 
-void FieldReader::Read(std::string_view name, int32_t* out, Limits limits) {
+void FieldReader::Read(std::string_view name, int32_t* out, Range range) {
   constexpr double kMin = std::numeric_limits<int32_t>::min();
   constexpr double kMax = std::numeric_limits<int32_t>::max();
   int64_t value = *out;
-  Read(name, &value, {std::max(limits.min, kMin), std::min(limits.max, kMax)});
+  Read(name, &value, {std::max(range.min, kMin), std::min(range.max, kMax)});
   *out = static_cast<int32_t>(value);
 }
 
-void FieldReader::Read(std::string_view name, std::optional<int32_t>* out, Limits limits) {
+void FieldReader::Read(std::string_view name, std::optional<int32_t>* out, Range range) {
   int32_t value = 0;
-  Read(name, &value, limits);
+  Read(name, &value, range);
   if (ok() && Has(name)) *out = value;
 }
 
-void FieldReader::Read(std::string_view name, float* out, Limits limits) {
-  const Json* value = BeginNumber(name, "number", "a number", limits);
+void FieldReader::Read(std::string_view name, float* out, Range range) {
+  const Json* value = BeginNumber(name, "number", "a number", range);
   if (value == nullptr) return;
-  CheckLimits(name, value->get<double>(), limits);
+  CheckRange(name, value->get<double>(), range);
   if (ok()) *out = static_cast<float>(value->get<double>());
 }
 

@@ -21,7 +21,7 @@
 namespace kvasir::api {
 
 // Of a number, both inclusive.
-struct Limits {
+struct Range {
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
 };
@@ -42,10 +42,10 @@ class FieldReader {
   explicit FieldReader(Json* schema);
 
   void Read(std::string_view name, bool* out);
-  void Read(std::string_view name, int32_t* out, Limits limits = {});
-  void Read(std::string_view name, std::optional<int32_t>* out, Limits limits = {});
-  void Read(std::string_view name, int64_t* out, Limits limits = {});
-  void Read(std::string_view name, float* out, Limits limits = {});
+  void Read(std::string_view name, int32_t* out, Range range = {});
+  void Read(std::string_view name, std::optional<int32_t>* out, Range range = {});
+  void Read(std::string_view name, int64_t* out, Range range = {});
+  void Read(std::string_view name, float* out, Range range = {});
   void Read(std::string_view name, std::string* out);
   void Read(std::string_view name, std::vector<TokenId>* out);
   // One string counts as a list of one.
@@ -89,8 +89,8 @@ class FieldReader {
   // The value to read, after the field was described or if nothing has failed; else nullptr.
   const Json* Begin(std::string_view name, absl::FunctionRef<Json()> schema);
   const Json* BeginNumber(std::string_view name, const char* type, const char* expected,
-                          const Limits& limits);
-  void CheckLimits(std::string_view name, double value, const Limits& limits);
+                          const Range& range);
+  void CheckRange(std::string_view name, double value, const Range& range);
   int WordIndex(std::string_view name, const std::vector<const char*>& words);
 
   const Json* const object_;  // null while describing

@@ -38,7 +38,7 @@ TEST(FieldReader, ReadsIntegersOnlyWhereTheyFit) {
 }
 
 TEST(FieldReader, ChecksLimits) {
-  const auto error = [](const char* value, Limits limits) {
+  const auto error = [](const char* value, Range limits) {
     const Json json = Json::parse(std::string("{\"v\":") + value + "}");
     FieldReader reader(json, "");
     float out = 0;
