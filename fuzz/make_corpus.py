@@ -23,6 +23,50 @@ GRAMMARS = {
 }
 
 
+# What clients send on a connection.
+CHAT = {
+    "model": "m",
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "x", "content": "done"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+    "tool_choice": "auto", "stream": True, "stream_options": {"include_usage": True},
+    "logit_bias": {"5": -1.5}, "logprobs": True, "top_logprobs": 2, "n": 2, "seed": 1,
+}  # fmt: skip
+COMPLETION = {
+    "prompt": [[1, 2], [3]], "max_tokens": 4, "temperature": 0.5, "top_p": 0.9, "min_p": 0.1,
+    "stop": ["a", "b"], "logprobs": 1, "guided_choice": ["x", "y"], "priority": 2,
+    "cache_salt": "s", "bad_words": ["z"], "allowed_token_ids": [1, 2],
+}  # fmt: skip
+
+
+def post(path, body, headers=""):
+    content = json.dumps(body)
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{headers}"
+        f"Content-Length: {len(content)}\r\n\r\n{content}"
+    )
+
+
+CHUNKED = (
+    "POST /tokenize HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    '7;x=1\r\n{"promp\r\n9\r\nt": "ab"}\r\n0\r\nT: 1\r\n\r\n'
+)
+CONNECTIONS = {
+    "chat": post("/v1/chat/completions", CHAT, "X-Request-Id: r\r\n"),
+    "completion": post("/v1/completions", COMPLETION, "Authorization: Bearer k\r\n"),
+    "pipelined": post("/tokenize", {"prompt": "ab", "add_special_tokens": False})
+    + post("/detokenize", {"tokens": [1, 2]}, "Connection: close\r\n"),
+    "chunked": CHUNKED + "GET /v1/models/a%20b?c=d HTTP/1.0\r\n\r\n",
+    "headers": "OPTIONS http://b/tokenize HTTP/1.1\r\nOrigin: http://a\r\n"
+    "Access-Control-Request-Method: POST\r\ntracestate: a=1\r\n"
+    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+}
+
+
 def save(target, name, content):
     path = CORPUS / target / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +180,8 @@ def main():
 
     for name, seed in GRAMMARS.items():
         save("grammar", name, seed.encode())
+    for name, seed in CONNECTIONS.items():
+        save("http", name, b"\x0a" + seed.encode())
     hermes = '<tool_call>\n{"name": "f", "arguments": {"a": [1, "b"]}}\n</tool_call>'
     llama = '{"name": "f", "parameters": {"a": -1.5e3}}; {"name": "g"}'
     mistral = '[TOOL_CALLS] [{"name": "f", "arguments": {"a": null}}, {"name": "g"}]'

@@ -38,7 +38,7 @@ Status Budget::Refusal(const std::string& limit, Duration wait) const {
   Status status = absl::ResourceExhaustedError(
       fmt::format("rate limit reached: the key '{}' may {}", name_, limit));
   status.SetPayload({kRetryAfterPayload.data(), kRetryAfterPayload.size()},
-                    absl::Cord(fmt::format("{:.3f}", ToSeconds(wait))));
+                    absl::Cord(absl::string_view(fmt::format("{:.3f}", ToSeconds(wait)))));
   return status;
 }
 
