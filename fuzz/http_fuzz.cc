@@ -9,9 +9,14 @@
 #include "api/http/request_parser.h"
 #include "api/http/router.h"
 #include "api/http/trace.h"
+#include "api/protocol/embedding_request.h"
 #include "api/protocol/error.h"
-#include "api/protocol/json.h"
+#include "api/protocol/fields.h"
+#include "api/protocol/messages_api.h"
+#include "api/protocol/ollama_api.h"
 #include "api/protocol/request.h"
+#include "api/protocol/responses_api.h"
+#include "api/protocol/sglang_api.h"
 #include "views.h"
 
 namespace kvasir::fuzz {
@@ -50,20 +55,32 @@ class OneAnswer final : public Exchange {
   ExchangeRecord record_;
 };
 
-template <auto kParse>
+template <auto kRead>
 void Answer(const std::shared_ptr<Exchange>& exchange) {
   const StatusOr<Json> json = ParseJsonObject(exchange->request().body);
-  const Status status = json.ok() ? kParse(*json).status() : json.status();
+  const Status status = json.ok() ? ReadBody(*json, kRead).status() : json.status();
   exchange->Respond(status.ok() ? HttpResponse{} : ErrorResponse(status));
 }
 
 const Router& TheRouter() {
   static const Router* router = [] {
     auto* made = new Router({.allowed_origins = {"http://a"}});
-    made->Add("POST", "/v1/chat/completions", Access::kKey, &Answer<&ParseChatRequest>);
-    made->Add("POST", "/v1/completions", Access::kKey, &Answer<&ParseCompletionRequest>);
-    made->Add("POST", "/tokenize", Access::kKey, &Answer<&ParseTokenizeRequest>);
-    made->Add("POST", "/detokenize", Access::kKey, &Answer<&ParseDetokenizeRequest>);
+    const auto post = [&](const char* path, Handler handler) {
+      made->Add("POST", path, Access::kKey, std::move(handler));
+    };
+    post("/v1/chat/completions", &Answer<&ReadChatRequest>);
+    post("/v1/completions", &Answer<&ReadCompletionRequest>);
+    post("/v1/responses", &Answer<&ReadResponsesRequest>);
+    post("/v1/messages", &Answer<&ReadMessagesRequest>);
+    post("/v1/embeddings", &Answer<&ReadEmbeddingRequest>);
+    post("/v1/rerank", &Answer<&ReadRerankRequest>);
+    post("/v1/score", &Answer<&ReadScoreRequest>);
+    post("/api/chat", &Answer<&ReadOllamaChat>);
+    post("/api/generate", &Answer<&ReadOllamaGenerate>);
+    post("/generate", &Answer<&ReadSglangRequest>);
+    post("/tokenize", &Answer<&ReadTokenizeText>);
+    post("/tokenize/chat", &Answer<&ReadTokenizeChat>);
+    post("/detokenize", &Answer<&ReadDetokenizeRequest>);
     made->Add("GET", "/v1/models/*", Access::kKey, [](const auto& e) { e->Respond({}); });
     return made;
   }();
