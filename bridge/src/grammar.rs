@@ -1,12 +1,16 @@
 //! Constraints on a model's output, over llguidance: which tokens may come next.
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::toktrie::{
     InferenceCapabilities, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenizerEnv,
 };
-use llguidance::{Matcher, ParserFactory, TokenParser};
+use llguidance::{GrammarBuilder, JsonCompileOptions, Matcher, ParserFactory, TokenParser};
 use serde_json::{json, Value as Json};
+
+use crate::json_schema::{inner_schemas, prepare};
+use crate::lark_schemas::replace_schemas;
 
 /// Constraints come from strangers. A step takes some 10 ms at most, except where it tokenizes a
 /// long text that is forced; a matcher holds some 20 MB of lexer states.
@@ -27,6 +31,9 @@ const MAX_NESTING_MARKS: usize = 10_000;
 
 /// toktrie's nodes count their depth in 10 bits.
 const MAX_TOKEN_BYTES: usize = 1024;
+
+/// Schemas that are tried alone to find the place of an error.
+const MAX_COMPILATIONS_FOR_AN_ERROR: usize = 200;
 
 /// Messages quote the constraint.
 const MAX_MESSAGE_CHARS: usize = 1000;
@@ -128,10 +135,19 @@ impl GrammarCompiler {
     pub fn compile(&self, kind: Kind, text: &str) -> Result<GrammarMatcher, String> {
         check_nesting(&kind, text)?;
         let grammar = match kind {
-            Kind::JsonSchema => TopLevelGrammar::from_json_schema(schema(text)?),
+            Kind::JsonSchema => return self.compile_schema(&schema(text)?),
             Kind::Regex => TopLevelGrammar::from_regex(text),
-            Kind::Lark => TopLevelGrammar::from_lark(text.to_string()),
+            Kind::Lark => TopLevelGrammar::from_lark(replace_schemas(text, with_defaults)?),
         };
+        self.start(grammar)
+    }
+
+    fn compile_schema(&self, schema: &Json) -> Result<GrammarMatcher, String> {
+        self.start(TopLevelGrammar::from_json_schema(schema.clone()))
+            .map_err(|error| first_error(schema).unwrap_or_else(|| format!("#: {error}")))
+    }
+
+    fn start(&self, grammar: TopLevelGrammar) -> Result<GrammarMatcher, String> {
         let mut parser = self.factory.create_parser(grammar).map_err(message)?;
         if !parser.parser.grammar().lexer_spec().can_rollback() {
             return Err("stop= and max_tokens= are not supported".to_string());
@@ -266,29 +282,81 @@ fn check_nesting(kind: &Kind, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The schema with this server's defaults for what JSON Schema leaves open. Its own x-guidance goes
-/// before them, except that nothing may be ignored.
-fn schema(text: &str) -> Result<Json, String> {
-    let mut schema: Json = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
-    if schema == Json::Bool(true) {
-        schema = json!({});
-    }
-    let Some(map) = schema.as_object_mut() else {
-        return Err("a schema is an object, or true".to_string());
+/// The innermost schema that does not compile alone, and why; nothing where all do.
+fn first_error(root: &Json) -> Option<String> {
+    let definitions = root.get("$defs").cloned().unwrap_or_default();
+    let mut compilations = 0;
+    let mut error_of = |schema: &Json| {
+        compilations += 1;
+        if compilations > MAX_COMPILATIONS_FOR_AN_ERROR {
+            return None;
+        }
+        let mut alone = schema.clone();
+        for key in ["$schema", "$defs", "x-guidance"] {
+            alone[key] = root.get(key).cloned().unwrap_or_default();
+        }
+        let builder = GrammarBuilder::new(None, LIMITS);
+        let result = JsonCompileOptions::default().json_to_llg_with_overrides(builder, alone);
+        result.err().map(message)
     };
+    let mut error = error_of(root)?;
+    let mut place = root;
+    let mut seen = HashSet::new();
+    while let Some((inner, its_error)) = inner_schemas(place, &definitions)
+        .into_iter()
+        .filter(|inner| seen.insert(std::ptr::from_ref(*inner)))
+        .find_map(|inner| Some((inner, error_of(inner)?)))
+    {
+        (place, error) = (inner, its_error);
+    }
+    let name = place.get("$comment").and_then(Json::as_str).unwrap_or("#");
+    Some(format!("{name}: {error}"))
+}
+
+fn schema(text: &str) -> Result<Json, String> {
+    let schema: Json = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
+    if schema == Json::Bool(true) {
+        return with_defaults(&json!({}));
+    }
+    with_defaults(&schema)
+}
+
+/// The schema as llguidance takes it, with this server's defaults for what JSON Schema leaves open.
+/// Its own x-guidance goes before them, except that nothing may be ignored.
+fn with_defaults(schema: &Json) -> Result<Json, String> {
     let mut options = json!({
         "whitespace_flexible": false,
         "item_separator": ", ",
         "key_separator": ": ",
     });
-    if let Some(own) = map.get("x-guidance") {
+    if !has_control_characters(schema) {
+        // Every string has one spelling, so that no name of a property can be written as another.
+        options["json_allowed_escapes"] = "nrbtf\\\"".into();
+    }
+    if let Some(own) = schema.get("x-guidance") {
         llguidance::json_merge(&mut options, own);
     }
     if let Some(options) = options.as_object_mut() {
         options.insert("lenient".to_string(), false.into());
     }
-    map.insert("x-guidance".to_string(), options);
-    Ok(schema)
+    let checked: JsonCompileOptions = serde_json::from_value(options.clone())
+        .map_err(|error| format!("#/x-guidance: {error}"))?;
+    let mut prepared = prepare(schema, checked.coerce_one_of)?;
+    prepared["x-guidance"] = options;
+    Ok(prepared)
+}
+
+/// Whether there are control characters in it that JSON writes as numbers only.
+fn has_control_characters(value: &Json) -> bool {
+    let is_numbered = |c: char| c.is_control() && !"\u{8}\t\n\u{c}\r".contains(c);
+    match value {
+        Json::String(text) => text.contains(is_numbered),
+        Json::Array(items) => items.iter().any(has_control_characters),
+        Json::Object(map) => map
+            .iter()
+            .any(|(key, inner)| key.contains(is_numbered) || has_control_characters(inner)),
+        _ => false,
+    }
 }
 
 /// What went wrong, without the state and the stack that llguidance may add.

@@ -6,6 +6,12 @@
 #[allow(unsafe_code)]
 mod abi;
 mod grammar;
+mod json_document;
+mod json_formats;
+mod json_keywords;
+mod json_proofs;
+mod json_schema;
+mod lark_schemas;
 mod python;
 mod template;
 mod tokenizer;
