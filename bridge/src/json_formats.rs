@@ -28,9 +28,7 @@ pub fn format(name: &str) -> Format {
         "idn-hostname" => Format::Pattern(format!(r"{LABEL}(?:\.{LABEL}){{0,7}}")),
         "iri-reference" | "uri-reference" => Format::Pattern(uri_reference()),
         "json-pointer" => Format::Pattern(POINTER.to_string()),
-        "relative-json-pointer" => {
-            Format::Pattern(format!("(?:0|[1-9][0-9]{{0,8}})(?:#|{POINTER})"))
-        }
+        "relative-json-pointer" => Format::Pattern(format!("(?:0|[1-9]{{1,4}})(?:#|{POINTER})")),
         "uri-template" => Format::Pattern(
             r"(?:[a-zA-Z0-9\-._~:/?#@!$&*+,;=]|\{[a-zA-Z0-9_]+(?:,[a-zA-Z0-9_]+)*\})*".to_string(),
         ),

@@ -1,10 +1,12 @@
 //! What the keywords of a JSON schema may say, each looked at alone.
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use crate::json_document::below;
 
-/// Integers up to here are all doubles, so that every reader of JSON takes them as they are.
-pub const MAX_INTEGER: f64 = 9007199254740991.0;
+/// Where numbers end that 64 bits hold, with a margin for their bounds as doubles.
+pub const MAX_INTEGER: f64 = 9e18;
+/// Doubles tell integers apart up to here.
+const MAX_EXACT: f64 = 9007199254740992.0;
 
 const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 const UNSUPPORTED: [&str; 12] = [
@@ -145,20 +147,41 @@ fn check_numbers(schema: &Schema, place: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A bound of numbers: one that is farther out than MAX_INTEGER is drawn in to it.
+/// A bound of numbers as a double that lets no other numbers through, and is not beyond
+/// MAX_INTEGER.
 pub fn bound(key: &str, value: &Json, place: &str) -> Result<Json, String> {
-    let Some(number) = value.as_f64() else {
+    let Some(number) = value.as_f64().filter(|number| number.abs() > MAX_EXACT) else {
         return Ok(value.clone());
     };
     let is_lower = key.ends_with("inimum");
-    let limit = if is_lower { -MAX_INTEGER } else { MAX_INTEGER };
-    if number.abs() <= MAX_INTEGER {
-        Ok(value.clone())
-    } else if (number < 0.0) == is_lower {
-        Ok((limit as i64).into())
-    } else {
-        Err(at(&below(place, key), "leaves only numbers that a double does not tell apart"))
+    if is_lower && number > MAX_INTEGER || !is_lower && number < -MAX_INTEGER {
+        return Err(at(&below(place, key), "leaves no number that 64 bits hold"));
     }
+    let exact = value.as_number().and_then(Number::as_i128);
+    let number = match exact {
+        Some(exact) if is_lower && (number as i128) < exact => number.next_up(),
+        Some(exact) if !is_lower && number as i128 > exact => number.next_down(),
+        _ => number,
+    };
+    Ok(number.clamp(-MAX_INTEGER, MAX_INTEGER).into())
+}
+
+/// Bounds for integers that have none: otherwise their digits may never end.
+pub fn default_bounds(schema: &Schema) -> Vec<(&'static str, f64)> {
+    let names = match schema.get("type") {
+        Some(Json::Array(names)) => names.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let has = |name: &str| names.iter().any(|own| own == name);
+    if !has("integer") || has("number") {
+        return Vec::new();
+    }
+    [("minimum", "exclusiveMinimum", -MAX_INTEGER), ("maximum", "exclusiveMaximum", MAX_INTEGER)]
+        .into_iter()
+        .filter(|(bound, other, _)| !schema.contains_key(*bound) && !schema.contains_key(*other))
+        .map(|(bound, _, limit)| (bound, limit))
+        .collect()
 }
 
 /// Refuses integers, at any depth of a const or an enum, that are no doubles.

@@ -4,7 +4,7 @@
 //!  - oneOf becomes anyOf, where it can be proven or made sure that no two branches hold at once;
 //!  - formats that llguidance lacks or takes too widely become patterns, and those that are no
 //!    validator's business go, as do annotations and unknown keywords;
-//!  - bounds beyond the integers that a double holds are drawn in;
+//!  - integers are those of 64 bits, and bounds beyond them are drawn in;
 //!  - the $comment of a schema is its place, a JSON pointer as a fragment.
 //! What the result allows, the schema allows.
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use serde_json::{json, Map, Value as Json};
 
 use crate::json_document::{below, Document};
 use crate::json_formats::{format, Format};
-use crate::json_keywords::{at, bound, check, check_value};
+use crate::json_keywords::{at, bound, check, check_value, default_bounds};
 use crate::json_proofs::{Conjunction, Proofs};
 
 type Schema = Map<String, Json>;
@@ -121,6 +121,9 @@ impl<'a> Preparer<'a> {
                 _ => continue,
             };
             out.insert(key.clone(), prepared);
+        }
+        for (key, limit) in default_bounds(schema) {
+            out.insert(key.to_string(), limit.into());
         }
         more.into_iter().for_each(|schema| require(&mut out, schema));
         out.insert("$comment".to_string(), place.into());

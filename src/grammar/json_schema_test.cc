@@ -198,15 +198,30 @@ TEST(JsonSchemaTest, KeywordsThatSayNothingAreNotRefused) {
 TEST(JsonSchemaTest, TakesBoundsThatNoDoubleHolds) {
   ExpectLanguages({
       {R"({"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807})",
-       {"0", "-9007199254740991", "9007199254740991"},
-       {"9007199254740993", "9223372036854775807", "1.5"}},
+       {"0", "-9000000000000000000", "9000000000000000000"},
+       {"9000000000000000001", "9223372036854775808", "1.5"}},
+      {R"({"type": "integer", "minimum": 0, "maximum": 18446744073709551615})", {"0"}, {"-1"}},
+      // The nearest doubles are 9007199254740996 and -9007199254740996.
+      {R"({"type": "integer", "minimum": -9007199254740995, "maximum": 9007199254740995})",
+       {"9007199254740994", "-9007199254740994"},
+       {"9007199254740996", "-9007199254740996"}},
       {R"({"type": "number", "minimum": -1.7976931348623157e308, "maximum": 1.7976931348623157e308})",
        {"0.5", "-12.25"},
        {"1e300"}},
   });
   ExpectRefusals({
-      {R"({"type": "integer", "minimum": 9223372036854775807})", "#/minimum", "double"},
+      {R"({"type": "integer", "minimum": 9223372036854775807})", "#/minimum", "64 bits"},
       {R"({"enum": [1, [9007199254740993]]})", "#/enum", "9007199254740993 is no double"},
+  });
+}
+
+// A model may go on with digits for ever.
+TEST(JsonSchemaTest, IntegersAreOf64Bits) {
+  ExpectLanguages({
+      {R"({"type": "integer"})", {"9000000000000000000", "-1"}, {"10000000000000000000", "1.0"}},
+      {R"({"type": ["integer", "null"], "minimum": 3})", {"null", "3"}, {"10000000000000000000"}},
+      {R"({"type": "integer", "exclusiveMaximum": 3})", {"2"}, {"3", "-10000000000000000000"}},
+      {R"({"type": "number"})", {"10000000000000000000", "1e30"}, {}},
   });
 }
 
