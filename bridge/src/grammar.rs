@@ -1,6 +1,7 @@
 //! Constraints on a model's output, over llguidance: which tokens may come next.
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::toktrie::{
@@ -32,8 +33,8 @@ const MAX_NESTING_MARKS: usize = 10_000;
 /// toktrie's nodes count their depth in 10 bits.
 const MAX_TOKEN_BYTES: usize = 1024;
 
-/// Schemas that are tried alone to find the place of an error.
-const MAX_COMPILATIONS_FOR_AN_ERROR: usize = 200;
+/// For how long parts of a schema are tried alone to find the place of an error.
+const MAX_TIME_FOR_AN_ERROR: Duration = Duration::from_secs(1);
 
 /// Messages quote the constraint.
 const MAX_MESSAGE_CHARS: usize = 1000;
@@ -285,10 +286,9 @@ fn check_nesting(kind: &Kind, text: &str) -> Result<(), String> {
 /// The innermost schema that does not compile alone, and why; nothing where all do.
 fn first_error(root: &Json) -> Option<String> {
     let definitions = root.get("$defs").cloned().unwrap_or_default();
-    let mut compilations = 0;
-    let mut error_of = |schema: &Json| {
-        compilations += 1;
-        if compilations > MAX_COMPILATIONS_FOR_AN_ERROR {
+    let begin = Instant::now();
+    let error_of = |schema: &Json| {
+        if begin.elapsed() > MAX_TIME_FOR_AN_ERROR {
             return None;
         }
         let mut alone = schema.clone();
