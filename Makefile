@@ -3,7 +3,7 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-quick bench bench-serving bench-peers lint fmt clean
+.PHONY: help setup build serve test test-quick bench bench-serving bench-structured bench-peers lint fmt clean
 
 help:
 	@echo "make build    build/release/kvasir"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-quick  the same without sanitizers and fuzzing"
 	@echo "make bench    run the micro-benchmarks"
 	@echo "make bench-serving  measure the cache and the scheduler over HTTP (bench/README.md)"
+	@echo "make bench-structured  measure schemas, jump-forward and prompt lookup (ARGS='--rounds 5 ...')"
 	@echo "make bench-peers  measure beside llama.cpp (builds it first; ARGS='--rounds 5 ...')"
 	@echo "make lint     check layers and format"
 	@echo "make fmt      format the sources"
@@ -42,6 +43,10 @@ bench-serving: build
 	@scripts/fetch_default_model.sh >/dev/null
 	@.venv/bin/python bench/serving/chat_waste.py
 	@.venv/bin/python bench/serving/long_prompt_gap.py
+
+bench-structured: build
+	@scripts/fetch_default_model.sh >/dev/null
+	@.venv/bin/python bench/serving/structured.py --lookup-model "$$(scripts/fetch_qwen_model.sh)" $(ARGS)
 
 bench-peers: build
 	@bench/peers/setup.sh

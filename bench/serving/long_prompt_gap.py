@@ -26,14 +26,14 @@ class Stream:
     """A streamed completion over a plain socket: a client library's work would cost the server's
     cores. A time is kept for each read that brought events."""
 
-    def __init__(self, url, body):
+    def __init__(self, url, body, path="/v1/completions"):
         host, port = url.removeprefix("http://").split(":")
         data = json.dumps({**body, "stream": True}).encode()
         self.received, self.times, self.done = [], [], False
         self.socket = socket.create_connection((host, int(port)))
         self.sent = time.monotonic()
-        self.socket.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: bench\r\n"
-                            b"Content-Length: %d\r\n\r\n%s" % (len(data), data))
+        self.socket.sendall(b"POST %s HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s"
+                            % (path.encode(), len(data), data))
 
     def read(self):
         data = self.socket.recv(1 << 16)
