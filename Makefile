@@ -3,13 +3,14 @@ ARGS ?=
 
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build serve test test-quick bench bench-serving bench-structured bench-peers lint fmt clean
+.PHONY: help setup build serve test test-quick test-structured bench bench-serving bench-structured bench-peers lint fmt clean
 
 help:
 	@echo "make build    build/release/kvasir"
 	@echo "make serve    serve the default model on 127.0.0.1:8000 (ARGS='--port 9000 ...')"
 	@echo "make test     install what is missing, build, and run every test"
 	@echo "make test-quick  the same without sanitizers and fuzzing"
+	@echo "make test-structured  ask for an answer to every JSON schema of tests/structured (minutes)"
 	@echo "make bench    run the micro-benchmarks"
 	@echo "make bench-serving  measure the cache and the scheduler over HTTP (bench/README.md)"
 	@echo "make bench-structured  measure schemas, jump-forward and prompt lookup (ARGS='--rounds 5 ...')"
@@ -33,6 +34,10 @@ test:
 
 test-quick:
 	@scripts/test.sh setup checks build release
+
+test-structured: build
+	@scripts/fetch_default_model.sh >/dev/null
+	@.venv/bin/python tests/structured/run.py $(ARGS)
 
 bench: setup
 	@scripts/fetch_default_model.sh >/dev/null
