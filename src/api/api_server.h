@@ -23,7 +23,7 @@ struct ApiOptions {
   size_t max_waiting_texts = 64;                        // more are answered 429
   Pooling pooling = Pooling::kMean;  // of embeddings, where a client does not say
   std::string version;               // what /version says
-  std::string access_log;                               // a path, "-" for stdout, "" for none
+  std::string access_log;            // a path, "-" for stdout, "" for none
 };
 
 class ApiServer {
