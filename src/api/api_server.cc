@@ -77,11 +77,12 @@ class Server final : public ApiServer {
     // The engine ends a late request itself; this is for an engine that doesn't.
     options.answer_timeout = request_timeout + std::chrono::seconds(5);
     KVASIR_ASSIGN_OR_RETURN(
-        http_, HttpServer::Start(std::move(options), [this](std::shared_ptr<Exchange> exchange) {
-          router_.Handle(exchange);
-        }));
+        http_, HttpServer::Start(std::move(options),
+                                 [this](std::shared_ptr<Exchange> exchange) { Handle(exchange); }));
     return absl::OkStatus();
   }
+
+  void Handle(const std::shared_ptr<Exchange>& exchange) override { router_.Handle(exchange); }
 
   uint16_t port() const override { return http_->port(); }
 
@@ -134,6 +135,11 @@ StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(EngineClient& engine, Serv
   KVASIR_RETURN_IF_ERROR(server->OpenAccessLog(options.access_log));
   KVASIR_RETURN_IF_ERROR(server->Listen(options.http, options.request_timeout));
   return StatusOr<std::unique_ptr<ApiServer>>(std::move(server));
+}
+
+StatusOr<std::unique_ptr<ApiServer>> ApiServer::Create(EngineClient& engine, ServedText text,
+                                                       ApiOptions options) {
+  return std::make_unique<Server>(engine, text, options, KeyRing());
 }
 
 }  // namespace kvasir::api

@@ -7,6 +7,7 @@
 
 #include "api/access/key_ring.h"
 #include "api/generate/prompt.h"
+#include "api/http/exchange.h"
 #include "api/http/server.h"
 #include "base/clock.h"
 #include "base/status.h"
@@ -31,7 +32,15 @@ class ApiServer {
   // `engine` and what `text` points to outlive the server.
   static StatusOr<std::unique_ptr<ApiServer>> Start(EngineClient& engine, ServedText text,
                                                     ApiOptions options);
+  // The same without a socket: requests come through Handle alone.
+  static StatusOr<std::unique_ptr<ApiServer>> Create(EngineClient& engine, ServedText text,
+                                                     ApiOptions options);
   virtual ~ApiServer() = default;
+
+  // Answers an exchange, on its executor. It ends before the server does.
+  virtual void Handle(const std::shared_ptr<Exchange>& exchange) = 0;
+
+  // What follows is for a server that listens.
 
   virtual uint16_t port() const = 0;
 

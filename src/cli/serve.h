@@ -5,31 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "cli/model_config.h"
+
 namespace kvasir::cli {
 
 struct ServeConfig {
-  std::string model = "default";
-  std::string served_model_name;
-  std::string chat_template;  // path of a Jinja file
-  std::string tool_call_parser = "auto";
-  std::string reasoning_parser = "auto";
-  bool skip_tokenizer_init = false;
-  int32_t max_model_len = 0;
-  int32_t threads = 0;
-  std::string isa = "auto";
-  std::string activations = "int8";
-  std::string kv_cache_dtype = "bf16";
-
-  int32_t block_size = 16;
-  int64_t kv_cache_memory = 0;  // bytes
-  int32_t max_num_seqs = 64;
-  int32_t max_num_batched_tokens = 2048;
-  int32_t max_queue = 1024;
-  double max_queue_delay = 0;  // s; 0: the request's own deadline
-  int32_t max_drafts = 0;
-  bool jump_forward = true;
-  bool enable_prefix_caching = true;
-  double itl_target = 50;  // ms
+  ModelConfig model;
 
   std::string host = "127.0.0.1";
   uint16_t port = 8000;

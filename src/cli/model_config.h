@@ -1,0 +1,66 @@
+// The options that commands which run a model in this process have in common, and that model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "api/generate/prompt.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "cli/command.h"
+#include "cli/served_model.h"
+#include "engine/local_engine.h"
+
+namespace kvasir::cli {
+
+inline constexpr const char* kModelHelp =
+    "GGUF file, Hugging Face folder, hf:OWNER/REPO[:FILE], or 'default'";
+
+struct ModelConfig {
+  std::string model = "default";
+  std::string served_model_name;
+  std::string chat_template;  // path of a Jinja file
+  std::string tool_call_parser = "auto";
+  std::string reasoning_parser = "auto";
+  bool skip_tokenizer_init = false;
+  int32_t max_model_len = 0;
+  int32_t threads = 0;
+  std::string isa = "auto";
+  std::string activations = "int8";
+  std::string kv_cache_dtype = "bf16";
+
+  int32_t block_size = 16;
+  int64_t kv_cache_memory = 0;  // bytes
+  int32_t max_num_seqs = 64;
+  int32_t max_num_batched_tokens = 2048;
+  int32_t max_queue = 1024;
+  double max_queue_delay = 0;  // s; 0: the request's own deadline
+  int32_t max_drafts = 0;
+  bool jump_forward = true;
+  bool enable_prefix_caching = true;
+  double itl_target = 50;        // ms
+  std::string pooling = "mean";  // of embeddings, where a client does not say
+};
+
+// All of them but the model itself, which is a positional argument here and a flag there.
+void AddModelOptions(Command& command, ModelConfig* config);
+
+// A model and the engine that runs it.
+struct RunningModel {
+  SteadyClock clock;
+  ServedModel model;
+  std::unique_ptr<engine::LocalEngine> engine;
+
+  api::ServedText text() const {
+    return {model.tokenizer.get(), model.chat_template.get(), model.output_format,
+            model.grammars.get()};
+  }
+};
+
+// Loads, compiles and starts. Errors name the file or option at fault.
+StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config);
+
+Pooling PoolingOf(const ModelConfig& config);
+
+}  // namespace kvasir::cli
