@@ -13,8 +13,10 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <tuple>
 
+#include "api/generate/output_constraint.h"
 #include "base/check.h"
 #include "cli/testing/whole_model.h"
 #include "compile/compiler.h"
@@ -22,9 +24,12 @@
 #include "engine/admission.h"
 #include "engine/core.h"
 #include "engine/testing/recording_sink.h"
+#include "grammar/compiler.h"
+#include "grammar/cursor.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
 #include "runtime/plan_runner.h"
+#include "text/tokenizer.h"
 
 namespace kvasir::cli {
 namespace {
@@ -33,6 +38,11 @@ using engine::EngineOptions;
 using engine::RecordingSink;
 using runtime::PlanRunner;
 
+constexpr char kSchema[] = R"({"type":"object","properties":{
+    "temperature_in_degrees_celsius":{"type":"integer","minimum":-60,"maximum":60},
+    "description_of_the_weather":{"enum":["sunny","cloudy","rainy","snowy"]}},
+    "required":["temperature_in_degrees_celsius","description_of_the_weather"],
+    "additionalProperties":false})";
 constexpr int32_t kSharedTokens = 40;  // prefix of the requests that hit each other's blocks
 
 // Stands between engine and model. With `vary` it is the planted fault: a kernel whose result
@@ -98,6 +108,7 @@ struct Difference {
   bool none() const { return tokens + logits + blocks == 0; }
 };
 
+// What `got` has and `expected` has not, or not so.
 template <typename Map>
 int64_t CountDifferent(const Map& expected, const Map& got) {
   int64_t different = 0;
@@ -108,13 +119,24 @@ int64_t CountDifferent(const Map& expected, const Map& got) {
   return different;
 }
 
-Difference Compare(const Answers& expected, const Answers& got) {
+// What `expected` has and `got` has not. Tokens that a constraint forces have no row of logits
+// where they are not computed one by one.
+template <typename Map>
+int64_t CountMissing(const Map& expected, const Map& got,
+                     const std::set<std::string>& constrained) {
+  int64_t missing = 0;
+  for (const auto& [key, value] : expected) {
+    missing += !got.contains(key) && !constrained.contains(std::get<0>(key));
+  }
+  return missing;
+}
+
+Difference Compare(const Answers& expected, const Answers& got,
+                   const std::set<std::string>& constrained = {}) {
   return {.tokens = CountDifferent(expected.tokens, got.tokens) +
-                    std::abs(static_cast<int64_t>(expected.tokens.size()) -
-                             static_cast<int64_t>(got.tokens.size())),
+                    CountMissing(expected.tokens, got.tokens, {}),
           .logits = CountDifferent(expected.logits, got.logits) +
-                    std::abs(static_cast<int64_t>(expected.logits.size()) -
-                             static_cast<int64_t>(got.logits.size())),
+                    CountMissing(expected.logits, got.logits, constrained),
           .blocks = CountDifferent(expected.blocks, got.blocks) + got.contradictions};
 }
 
@@ -134,7 +156,25 @@ class OneAnswerTest : public testing::Test {
   void SetUp() override {
     checkpoint_ = LoadDefaultModel();
     ASSERT_TRUE(IsSkipped() || checkpoint_ != nullptr);
-    if (checkpoint_ != nullptr) MakeRequests();
+    if (checkpoint_ == nullptr) return;
+    tokenizer_ = *text::Tokenizer::FromGguf(*checkpoint_->text.gguf_vocab);
+    grammars_ = *grammar::MakeCompiler(*tokenizer_, checkpoint_->config.vocab,
+                                       checkpoint_->config.eos_ids, {});
+    MakeRequests();
+    MakeConstrainedRequests();
+  }
+
+  static int32_t MaxTokens() { return LongTests() ? 256 : 12; }
+
+  std::shared_ptr<Request> NewRequest(std::string id, std::vector<TokenId> prompt) {
+    auto request = std::make_shared<Request>();
+    request->id = std::move(id);
+    request->prompt_ids = std::move(prompt);
+    request->hash_root = CacheRoot("weights", "numerics", "", "");
+    request->unit_hashes = HashUnits(request->hash_root, request->prompt_ids);
+    request->sampling.max_tokens = MaxTokens();
+    requests_.push_back(request);
+    return request;
   }
 
   void MakeRequests() {
@@ -154,13 +194,11 @@ class OneAnswerTest : public testing::Test {
     std::vector<TokenId> shared(kSharedTokens);
     for (TokenId& id : shared) id = draw();
     for (size_t i = 0; i < lengths.size(); ++i) {
-      auto request = std::make_shared<Request>();
-      request->id = fmt::format("{}-of-{}", i, lengths[i]);
+      std::vector<TokenId> prompt;
       for (int32_t k = 0; k < lengths[i]; ++k) {
-        request->prompt_ids.push_back(i % 3 == 0 && k < kSharedTokens ? shared[k] : draw());
+        prompt.push_back(i % 3 == 0 && k < kSharedTokens ? shared[k] : draw());
       }
-      request->hash_root = CacheRoot("weights", "numerics", "", "");
-      request->unit_hashes = HashUnits(request->hash_root, request->prompt_ids);
+      const auto request = NewRequest(fmt::format("{}-of-{}", i, lengths[i]), std::move(prompt));
       request->sampling.temperature = i % 2 ? 1.0f : 0.0f;
       request->sampling.seed = 1000 + i;
       request->sampling.n = i % 5 == 3 ? 4 : 1;
@@ -168,10 +206,55 @@ class OneAnswerTest : public testing::Test {
         request->sampling.n = 3;
         request->beams = BeamSearch{};
       }
-      request->sampling.max_tokens = LongTests() ? 256 : 12;
       request->sampling.ignore_eos = true;
-      requests_.push_back(std::move(request));
     }
+  }
+
+  std::vector<TokenId> Encode(std::string_view text) const {
+    return *tokenizer_->Encode(text, /*parse_special=*/false);
+  }
+
+  // A schema with long names, a tool call and a regular expression; n, beams and temperature among
+  // them. And prompts that repeat themselves, for drafts.
+  void MakeConstrainedRequests() {
+    const Constraint schema{Constraint::Kind::kJsonSchema, kSchema};
+    const Constraint regex{Constraint::Kind::kRegex, "[a-z]+( [a-z]+){200,}"};
+    api::OutputRules call{.format = {text::ToolFormat::kHermes}};
+    call.tools.tools.push_back({.name = "get_weather", .parameters = api::Json::parse(kSchema)});
+    call.tools.choice = api::ToolChoice::kRequired;
+    const std::optional<Constraint> tool = api::OutputConstraint(
+        call, [](std::string_view) -> std::optional<TokenId> { return std::nullopt; });
+    const std::vector<TokenId> prompt = Encode("The weather in Oslo, as JSON: ");
+    const auto add = [&](const char* id, const Constraint& constraint, int32_t n) {
+      const auto request = NewRequest(id, prompt);
+      request->constraint = constraint;
+      request->sampling.n = n;
+      request->sampling.seed = 77;
+      request->sampling.max_tokens = LongTests() ? 256 : 32;
+      constrained_.insert(id);
+      return request;
+    };
+    add("schema", schema, 3);
+    add("tool", *tool, 1)->sampling.temperature = 0;
+    add("regex", regex, 2);
+    add("schema-beams", schema, 2)->beams = BeamSearch{};
+    std::vector<TokenId> repeated;
+    for (int i = 0; i < 8; ++i) {
+      for (const TokenId id : Encode("one two three four five six seven, ")) repeated.push_back(id);
+    }
+    NewRequest("repeated", repeated)->sampling.temperature = 0;
+    // What followed before is not what follows now.
+    const auto counted = NewRequest("counted", Encode("1 2 3 4 5, 2 3 4 5 6, 3 4 5 6 7, 4 5 6"));
+    counted->sampling.temperature = 0;
+    counted->sampling.max_tokens = 2 * MaxTokens();
+  }
+
+  std::unique_ptr<grammar::Cursor> CursorOf(const Request& request) const {
+    if (!request.constraint) return nullptr;
+    auto compiled = grammars_->Compile(*request.constraint);
+    KVASIR_CHECK(compiled.ok(), "the constraint compiles");
+    return *grammar::Cursor::Create(*compiled, checkpoint_->config.vocab,
+                                    checkpoint_->config.eos_ids);
   }
 
   PlanRunner& Runner(int threads) {
@@ -222,7 +305,8 @@ class OneAnswerTest : public testing::Test {
     };
     const ModelInfo info{.vocab_size = model.vocab_size(),
                          .max_model_len = model.plan().max_model_len,
-                         .block_size = model.block_size()};
+                         .block_size = model.block_size(),
+                         .eos_ids = checkpoint_->config.eos_ids};
     const SteadyClock clock;
     if (conditions.chunk > 0) {
       options.max_num_batched_tokens = conditions.chunk;
@@ -235,7 +319,7 @@ class OneAnswerTest : public testing::Test {
       for (size_t k = 0; k < requests.size(); ++k) {
         const size_t i = conditions.chunk > 0 ? requests.size() - 1 - k : k;
         sinks[i] = std::make_shared<RecordingSink>();
-        const Status added = core.Add(requests[i], sinks[i]);
+        const Status added = core.Add(requests[i], sinks[i], CursorOf(*requests[i]));
         EXPECT_TRUE(added.ok()) << added;
       }
       while (core.Step()) {
@@ -243,7 +327,10 @@ class OneAnswerTest : public testing::Test {
       for (size_t i = 0; i < sinks.size(); ++i) {
         EXPECT_TRUE(sinks[i]->Finished(requests[i]->sampling.n)) << requests[i]->id;
         for (const auto& [index, choice] : sinks[i]->choices) {
-          EXPECT_EQ(choice.finish, FinishReason::kLength) << choice.error;
+          const bool may_end = !requests[i]->sampling.ignore_eos;
+          EXPECT_TRUE(choice.finish == FinishReason::kLength ||
+                      (may_end && choice.finish == FinishReason::kStop))
+              << choice.error;
           answers.tokens[{requests[i]->id, index}] = choice.tokens;
         }
       }
@@ -265,7 +352,9 @@ class OneAnswerTest : public testing::Test {
     Answers all;
     for (const auto& request : requests_) {
       EngineStats stats;
-      Conditions alone{.options = {.prefill_step_target = std::chrono::hours(1)}, .threads = 1};
+      Conditions alone{
+          .options = {.jump_forward = false, .prefill_step_target = std::chrono::hours(1)},
+          .threads = 1};
       all.Add(Run({&request, 1}, alone, &stats));
       EXPECT_EQ(stats.cached_prompt_tokens + stats.preemptions, 0);
     }
@@ -282,6 +371,9 @@ class OneAnswerTest : public testing::Test {
 
   std::shared_ptr<const model::Checkpoint> checkpoint_;
   std::vector<std::shared_ptr<Request>> requests_;
+  std::set<std::string> constrained_;  // ids of those with a constraint
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::unique_ptr<grammar::Compiler> grammars_;
   std::map<int, std::unique_ptr<PlanRunner>> runners_;  // by threads
 };
 
@@ -291,23 +383,34 @@ TEST_F(OneAnswerTest, IsTheSameAloneAndInAnyCompany) {
   uncached.enable_prefix_caching = false;
   EngineOptions preempting;
   preempting.test.preempt_every_n_steps = 3;
+  EngineOptions drafting;
+  drafting.max_drafts = 6;
+  drafting.test.always_draft = true;
+  EngineOptions late = drafting;
+  late.jump_forward = false;
+  late.test.late_guide_every_n = 3;
   const std::vector<Conditions> all = {
       {.name = "one batch, cold then warm", .rounds = 2},
       {.name = "one thread, chunks of 256", .threads = 1, .chunk = 256},
       {.name = "uncached, chunks of 100", .options = uncached, .chunk = 100},
       {.name = "chunks of 37", .chunk = 37},
       {.name = "preempting", .options = preempting},
+      {.name = "drafting", .options = drafting},
+      {.name = "drafting, late guides, no jumps", .options = late, .threads = 1},
   };
   EngineStats sum;
   for (const Conditions& conditions : all) {
     EngineStats stats;
-    const Difference difference = Compare(alone, Run(requests_, conditions, &stats));
+    const Difference difference = Compare(alone, Run(requests_, conditions, &stats), constrained_);
     fmt::print(
         "{}: {} steps, {} prompt tokens cached, {} computed, {} chunks, {} preemptions, {} forks, "
-        "{} copies on write; different: {} answers, {} rows of logits, {} blocks\n",
+        "{} copies on write, {} tokens forced, {} of {} drafts kept; different: {} answers, {} "
+        "rows "
+        "of logits, {} blocks\n",
         conditions.name, stats.steps, stats.cached_prompt_tokens, stats.computed_prompt_tokens,
         stats.prefill_chunks, stats.preemptions, stats.forks, stats.copy_on_writes,
-        difference.tokens, difference.logits, difference.blocks);
+        stats.forced_tokens, stats.accepted_drafts, stats.drafted_tokens, difference.tokens,
+        difference.logits, difference.blocks);
     EXPECT_TRUE(difference.none()) << conditions.name;
     if (conditions.options.enable_prefix_caching) {
       EXPECT_GT(stats.cached_prompt_tokens, conditions.rounds > 1 ? 1000 : 0);
@@ -317,6 +420,14 @@ TEST_F(OneAnswerTest, IsTheSameAloneAndInAnyCompany) {
     }
     if (conditions.options.test.preempt_every_n_steps > 0) {
       EXPECT_GT(stats.preemptions, 5);
+    }
+    EXPECT_EQ(stats.forced_tokens > 10, conditions.options.jump_forward);
+    if (conditions.options.max_drafts > 0) {
+      EXPECT_GT(stats.accepted_drafts, 3);
+      EXPECT_GT(stats.drafted_tokens, stats.accepted_drafts + 3);
+    }
+    if (conditions.options.test.late_guide_every_n > 0) {
+      EXPECT_GT(stats.late_guides, 3);
     }
     EXPECT_GT(stats.forks, conditions.rounds * ForksOfChoices());
     EXPECT_GT(stats.copy_on_writes, 0);
