@@ -36,6 +36,7 @@ struct ModelConfig {
   int32_t max_num_batched_tokens = 2048;
   int32_t max_queue = 1024;
   double max_queue_delay = 0;  // s; 0: the request's own deadline
+  std::string draft_model;     // like model; empty: none
   int32_t max_drafts = 0;
   bool jump_forward = true;
   bool enable_prefix_caching = true;
@@ -50,6 +51,7 @@ void AddModelOptions(Command& command, ModelConfig* config);
 struct RunningModel {
   SteadyClock clock;
   ServedModel model;
+  ServedModel draft;  // empty without a draft model
   std::unique_ptr<engine::LocalEngine> engine;
 
   api::ServedText text() const {

@@ -47,6 +47,18 @@ StatusOr<ModelInfo> FitModel(ModelInfo model, const runtime::Runner& runner) {
   return model;
 }
 
+Status CheckDraftRunner(const ModelInfo& model, const EngineOptions& options) {
+  if (options.draft_runner == nullptr) return absl::OkStatus();
+  if (options.max_drafts == 0) {
+    return absl::InvalidArgumentError("max_drafts: a draft model needs a number of drafts");
+  }
+  const int32_t drafts = options.draft_runner->vocab_size();
+  if (drafts == model.vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("draft_model: has a vocabulary of ", drafts,
+                                                 " tokens, and the model one of ",
+                                                 model.vocab_size));
+}
+
 namespace {
 
 Status CheckPromptRows(const Request& request) {

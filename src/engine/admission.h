@@ -15,6 +15,9 @@ Status CheckOptions(const EngineOptions& options);
 // runner contradict each other.
 StatusOr<ModelInfo> FitModel(ModelInfo model, const runtime::Runner& runner);
 
+// InvalidArgument when the options' draft model cannot draft for `model`.
+Status CheckDraftRunner(const ModelInfo& model, const EngineOptions& options);
+
 // InvalidArgument when `request` can never run on `model` under these options; the message starts
 // with the field.
 Status CheckRequest(const Request& request, const ModelInfo& model, const EngineOptions& options);

@@ -33,7 +33,16 @@ std::shared_ptr<const FakeGrammar> GrammarOf(const Request& request) {
 // An engine whose every row of logits and every published block is recorded.
 class Recorded final : public kv::KvEventListener {
  public:
-  Recorded(FakeRunnerOptions runner, EngineOptions options) : runner_(runner) {
+  // With `drafter`, drafts come from a model that agrees with the runner three times out of four.
+  Recorded(FakeRunnerOptions runner, EngineOptions options,
+           std::optional<FakeRunnerOptions> drafter = std::nullopt)
+      : runner_(runner) {
+    if (drafter) {
+      drafter_.emplace(*drafter).on_logits = [this](const Batch&, absl::Span<float> logits) {
+        if (++drafted_ % 4 == 0) std::reverse(logits.begin(), logits.end());
+      };
+      options.draft_runner = &*drafter_;
+    }
     runner_.on_run = [this](const Batch&) {
       clock_.Advance(std::chrono::milliseconds(5));
       return absl::OkStatus();
@@ -81,6 +90,8 @@ class Recorded final : public kv::KvEventListener {
 
  private:
   ManualClock clock_;
+  std::optional<FakeRunner> drafter_;
+  int64_t drafted_ = 0;
 
  public:
   FakeRunner runner_;
@@ -163,6 +174,7 @@ struct Conditions {
   std::string name;
   FakeRunnerOptions runner;
   EngineOptions options;
+  std::optional<FakeRunnerOptions> drafter = std::nullopt;
 };
 
 class AnswersTest : public testing::TestWithParam<int32_t> {
@@ -186,7 +198,7 @@ class AnswersTest : public testing::TestWithParam<int32_t> {
   // All together, arriving a few at a time.
   void RunTogether(const std::vector<Request>& all, const Conditions& conditions) {
     SCOPED_TRACE(conditions.name);
-    Recorded engine(conditions.runner, conditions.options);
+    Recorded engine(conditions.runner, conditions.options, conditions.drafter);
     const std::vector<Request> requests = Admissible(all, conditions.options);
     std::mt19937 random(1);
     std::vector<std::shared_ptr<RecordingSink>> sinks;
@@ -310,6 +322,8 @@ std::vector<Conditions> AllConditions(int32_t block_size) {
       {"drafts", ample, drafts},
       {"drafts, late guides, preempting in a tiny pool", tiny, drafts_preempting},
       {"drafts in chunks of 7", ample, drafts_in_chunks},
+      {"draft model", ample, drafts, ample},
+      {"tiny draft model, late guides, preempting in a tiny pool", tiny, drafts_preempting, tiny},
       {"late guides", ample, late},
       {"late guides, preempting in a tiny pool", tiny, late_preempting},
       {"no jumps", ample, {.jump_forward = false}},
@@ -348,6 +362,70 @@ TEST_P(AnswersTest, AreThoseOfTheRequestAlone) {
   EXPECT_GT(total_.late_guides, 100);
   EXPECT_GT(total_.drafted_tokens, 1000);
   EXPECT_GT(total_.accepted_drafts, 100);
+}
+
+// A model that drafts for itself is always right: each pass then gives all drafts and one more.
+TEST(DraftModelTest, ThatAgreesSavesPasses) {
+  const auto run = [](const EngineOptions& options, float temperature,
+                      std::optional<FakeRunnerOptions> drafter) {
+    FakeRunner runner({}), other(drafter.value_or(FakeRunnerOptions{}));
+    EngineOptions with = options;
+    if (drafter) with.draft_runner = &other;
+    ManualClock clock;
+    const ModelInfo model{.vocab_size = 64, .max_model_len = 512, .block_size = 16, .eos_ids = {0}};
+    Core core(runner, *FitModel(model, runner), with, clock);
+    Request request{.id = "r", .prompt_ids = std::vector<TokenId>(200, 3)};
+    request.sampling = {
+        .temperature = temperature, .seed = 9, .n = 2, .max_tokens = 60, .ignore_eos = true};
+    const auto sink = std::make_shared<RecordingSink>();
+    EXPECT_TRUE(core.Add(std::make_shared<Request>(request), sink).ok());
+    while (core.Step()) EXPECT_TRUE(core.CheckIntegrity().ok()) << core.CheckIntegrity();
+    return std::tuple(sink->choices[0].tokens, sink->choices[1].tokens, core.stats());
+  };
+  EngineOptions drafts;
+  drafts.max_drafts = 4;
+  drafts.test.always_draft = true;
+  for (const float temperature : {0.0f, 1.0f}) {
+    const auto [plain_0, plain_1, plain] = run({}, temperature, std::nullopt);
+    const auto [got_0, got_1, stats] = run(drafts, temperature, FakeRunnerOptions{});
+    EXPECT_EQ(got_0, plain_0);
+    EXPECT_EQ(got_1, plain_1);
+    EXPECT_EQ(stats.accepted_drafts, stats.drafted_tokens);
+    EXPECT_GT(stats.accepted_drafts, 60);
+    EXPECT_LT(2 * stats.steps, plain.steps);
+    // One whose blocks do not even hold the prompt drafts nothing.
+    const auto [small_0, small_1, small] = run(drafts, temperature, {{.num_blocks = 8}});
+    EXPECT_EQ(small_0, plain_0);
+    EXPECT_EQ(small.drafted_tokens, 0);
+  }
+}
+
+TEST(DraftModelTest, ThatFailsDraftsNothing) {
+  FakeRunner runner({}), drafter({});
+  drafter.on_run = [](const Batch&) { return absl::InternalError("planted"); };
+  ManualClock clock;
+  EngineOptions options;
+  options.max_drafts = 4;
+  options.draft_runner = &drafter;
+  const ModelInfo model{.vocab_size = 64, .max_model_len = 512, .block_size = 16, .eos_ids = {0}};
+  Core core(runner, *FitModel(model, runner), options, clock);
+  Request request{.id = "r", .prompt_ids = {1, 2, 3}};
+  request.sampling = {.max_tokens = 20, .ignore_eos = true};
+  const auto sink = std::make_shared<RecordingSink>();
+  EXPECT_TRUE(core.Add(std::make_shared<Request>(request), sink).ok());
+  while (core.Step()) {
+  }
+  EXPECT_EQ(sink->choices[0].tokens.size(), 20u);
+  EXPECT_EQ(core.stats().drafted_tokens, 0);
+  EXPECT_TRUE(core.CheckIntegrity().ok()) << core.CheckIntegrity();
+}
+
+TEST(DraftModelTest, HasTheModelsVocabulary) {
+  FakeRunner drafter({.vocab_size = 65});
+  const ModelInfo model{.vocab_size = 64};
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      CheckDraftRunner(model, {.max_drafts = 4, .draft_runner = &drafter})));
+  EXPECT_TRUE(CheckDraftRunner(model, {.max_drafts = 4}).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(BlockSizes, AnswersTest, testing::Values(16, 32));

@@ -10,6 +10,9 @@
 namespace kvasir::engine {
 namespace {
 
+// Drafts that their own model gives less cost more than they bring.
+constexpr double kLeastDraftChance = 0.3;
+
 // Of one choice in the running mean of outputs.
 constexpr double kOutputsWeight = 0.05;
 
@@ -36,7 +39,11 @@ Core::Core(runtime::Runner& runner, ModelInfo model, EngineOptions options, cons
       pool_(runner.num_blocks()),
       index_(pool_, options_.kv_listener),
       samplers_(runner.pool().threads()),
-      guide_pool_(options_.guide_threads) {}
+      guide_pool_(options_.guide_threads) {
+  if (options_.draft_runner == nullptr) return;
+  draft_model_ = std::make_unique<DraftModel>(*options_.draft_runner, model_.eos_ids, clock_,
+                                              options_.test.always_draft ? 0 : kLeastDraftChance);
+}
 
 Core::~Core() { CancelAll(); }
 
@@ -237,8 +244,10 @@ Status Core::CheckIntegrity() const {
   KVASIR_RETURN_IF_ERROR(pool_.CheckIntegrity());
   KVASIR_RETURN_IF_ERROR(index_.CheckIntegrity());
   KVASIR_RETURN_IF_ERROR(CheckBeamIntegrity());
+  int32_t drafting = draft_model_ ? draft_model_->held_blocks() : 0;
   std::vector<int32_t> holds(pool_.size(), 0);
   for (const Sequence* sequence : AllSequences()) {
+    if (sequence->draft_kv) drafting -= static_cast<int32_t>(sequence->draft_kv->blocks.size());
     for (size_t i = 0; i < sequence->blocks().size(); ++i) {
       const BlockId id = sequence->blocks()[i].id();
       ++holds[id];
@@ -247,6 +256,7 @@ Status Core::CheckIntegrity() const {
       }
     }
   }
+  if (drafting != 0) return absl::InternalError("blocks of the draft model leaked");
   for (BlockId id = 0; id < pool_.size(); ++id) {
     const int32_t known = holds[id] + (pool_.cached(id) ? 1 : 0);
     if (pool_.refs(id) != known) {

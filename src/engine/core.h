@@ -31,6 +31,7 @@
 
 #include "base/clock.h"
 #include "core/engine_client.h"
+#include "engine/draft_model.h"
 #include "engine/options.h"
 #include "engine/sequence.h"
 #include "kv/block_pool.h"
@@ -115,7 +116,11 @@ class Core {
 
   // step.cc: the stages of a step
   void ProposeDrafts();
-  int32_t DraftsWorthTrying(Sequence& sequence, const perf::StepShape& shape) const;
+  void LookUpDrafts(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
+  void DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
+  int32_t MostDrafts(const Sequence& sequence) const;
+  int32_t DraftsWorthTrying(Sequence& sequence, int32_t most, const perf::StepShape& shape,
+                            double drafting) const;
   void Plan();
   schedule::SequenceView View(const Sequence& sequence) const;
   int32_t SlotsOf(const Sequence& sequence) const;
@@ -184,6 +189,7 @@ class Core {
   kv::BlockPool pool_;
   kv::PrefixIndex index_;
   perf::StepModel step_model_;
+  std::unique_ptr<DraftModel> draft_model_;  // null: none
 
   absl::flat_hash_map<std::string, std::shared_ptr<Group>> groups_;  // by request id
   std::vector<std::unique_ptr<Sequence>> running_;                   // in rank order

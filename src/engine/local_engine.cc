@@ -230,6 +230,7 @@ StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Create(std::unique_ptr<runti
                                                            grammar::Compiler* compiler) {
   KVASIR_RETURN_IF_ERROR(CheckOptions(options));
   KVASIR_ASSIGN_OR_RETURN(ModelInfo fitted, FitModel(std::move(model), *runner));
+  KVASIR_RETURN_IF_ERROR(CheckDraftRunner(fitted, options));
   return std::unique_ptr<LocalEngine>(new LocalEngine(std::make_unique<Impl>(
       std::move(runner), std::move(fitted), std::move(options), clock, compiler)));
 }

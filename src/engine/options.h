@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "kv/kv_event.h"
+#include "runtime/runner.h"
 
 namespace kvasir::engine {
 
@@ -21,7 +22,7 @@ struct TestHooks {
   std::function<void(const std::string& request_id, int32_t choice, int32_t position,
                      absl::Span<const float> logits)>
       on_logits;
-  // Every draft that prompt lookup finds is tried, whether it pays or not.
+  // As many drafts as there can be are tried, whether they pay or not.
   bool always_draft = false;
   // > 0: every that many draws with a constraint, its mask is taken to be late.
   int64_t late_guide_every_n = 0;
@@ -36,8 +37,11 @@ struct EngineOptions {
   bool enable_prefix_caching = true;
   // Tokens that a constraint forces are appended without a pass of their own. Changes no answer.
   bool jump_forward = true;
-  // Tokens that prompt lookup may draft for a sequence in one pass; 0: none. Changes no answer.
+  // Tokens that may be drafted for a sequence in one pass; 0: none. Changes no answer.
   int32_t max_drafts = 0;
+  // A smaller model of the same vocabulary that drafts them; null: prompt lookup does. Not owned;
+  // outlives the engine.
+  runtime::Runner* draft_runner = nullptr;
   int32_t guide_threads = 2;  // that work out masks, so that a slow one holds up few; >= 1
   // A step with decodes is planned to take at most this, and at most
   // schedule::kMaxDecodeStretch times the decodes' own step.

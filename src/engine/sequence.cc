@@ -85,6 +85,7 @@ void Sequence::ReleaseBlocks() {
   published = 0;
   tail = 1;
   drafts.clear();
+  draft_kv.reset();
   held_logits.clear();
 }
 

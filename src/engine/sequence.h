@@ -11,6 +11,7 @@
 #include "core/engine_client.h"
 #include "core/request.h"
 #include "engine/beam_search.h"
+#include "engine/draft_model.h"
 #include "engine/draft_policy.h"
 #include "engine/guide_pool.h"
 #include "engine/prompt_lookup.h"
@@ -109,8 +110,9 @@ class Sequence {
   int32_t published = 0;        // blocks that the prefix index knows
   PromptLookup lookup;
   DraftRecord draft_record;
-  int32_t outputs_at_start = 0;  // outputs() when it last began to run
-  bool done = false;             // has had its finish event: to be removed
+  std::unique_ptr<DraftKv> draft_kv;  // null until a draft model reads the sequence
+  int32_t outputs_at_start = 0;       // outputs() when it last began to run
+  bool done = false;                  // has had its finish event: to be removed
   // What the constraint allows next: on its way or there. None when nobody has asked yet.
   std::shared_ptr<GuideJob> guides;
   int32_t scored = 0;              // prompt positions whose rows have been taken

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "engine/core.h"
 
 namespace kvasir::engine {
@@ -24,6 +25,7 @@ bool Core::Step() {
   ResumeStalled();
   if (idle()) return true;
   ProposeDrafts();
+  const TimePoint drafted = clock_.Now();
   Plan();
   ApplyPlan();
   if (items_.empty()) {
@@ -34,9 +36,9 @@ bool Core::Step() {
   const Status ran = RunBatch();
   if (ran.ok()) {
     CommitBatch();
-    const double seconds = ToSeconds(clock_.Now() - start);
-    step_model_.Observe(plan_.shape, seconds);
-    counters_.step_seconds.Observe(seconds);
+    const TimePoint end = clock_.Now();
+    step_model_.Observe(plan_.shape, ToSeconds(end - drafted));
+    counters_.step_seconds.Observe(ToSeconds(end - start));
     counters_.step_tokens.Observe(
         static_cast<double>(plan_.shape.decodes + plan_.shape.prefill_tokens));
   } else {
@@ -52,30 +54,53 @@ bool Core::Step() {
 void Core::ProposeDrafts() {
   if (options_.max_drafts == 0) return;
   perf::StepShape decodes;
+  std::vector<Sequence*> sequences;
   for (const auto& sequence : running_) {
-    if (sequence->Decodes()) decodes.AddDecode(sequence->length());
-  }
-  for (const auto& sequence : running_) {
+    if (!sequence->Decodes()) continue;
+    decodes.AddDecode(sequence->length());
     // Guides that are on their way know of the drafts that they were asked for alone.
-    if (!sequence->Decodes() || !sequence->drafts.empty() || sequence->guides) continue;
-    if (sequence->group().beams) continue;
-    const int32_t room = sequence->group().max_tokens - sequence->outputs() - 1;
-    const int32_t most = std::min(options_.max_drafts, room);
-    std::vector<TokenId> found = sequence->lookup.Propose(sequence->tokens(), most);
-    if (found.empty()) continue;
-    sequence->drafts = std::move(found);
-    if (options_.test.always_draft) continue;
-    sequence->drafts.resize(DraftsWorthTrying(*sequence, decodes));
+    if (!sequence->drafts.empty() || sequence->guides || sequence->group().beams) continue;
+    if (MostDrafts(*sequence) > 0) sequences.push_back(sequence.get());
+  }
+  draft_model_ ? DraftByModel(sequences, decodes) : LookUpDrafts(sequences, decodes);
+}
+
+int32_t Core::MostDrafts(const Sequence& sequence) const {
+  return std::min(options_.max_drafts, sequence.group().max_tokens - sequence.outputs() - 1);
+}
+
+void Core::LookUpDrafts(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes) {
+  for (Sequence* sequence : sequences) {
+    sequence->drafts = sequence->lookup.Propose(sequence->tokens(), MostDrafts(*sequence));
+    const int32_t found = static_cast<int32_t>(sequence->drafts.size());
+    if (found > 0) sequence->drafts.resize(DraftsWorthTrying(*sequence, found, decodes, 0));
   }
 }
 
-int32_t Core::DraftsWorthTrying(Sequence& sequence, const perf::StepShape& shape) const {
-  const int32_t most = static_cast<int32_t>(sequence.drafts.size());
+void Core::DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes) {
+  std::vector<DraftModel::Wish> wishes;
+  for (Sequence* sequence : sequences) {
+    // A round of drafting is shared by all.
+    const double round = draft_model_->SecondsPerRound(decodes.decodes, sequence->length());
+    const int32_t worth = DraftsWorthTrying(*sequence, MostDrafts(*sequence), decodes,
+                                            round / static_cast<double>(decodes.decodes));
+    if (worth > 0) wishes.push_back({sequence, worth});
+  }
+  const Status drafted = draft_model_->Propose(wishes);
+  if (drafted.ok()) return;
+  spdlog::error("draft model: {}", std::string(drafted.message()));
+  for (const DraftModel::Wish& wish : wishes) wish.sequence->drafts.clear();
+}
+
+// `drafting` are the seconds that making a draft takes.
+int32_t Core::DraftsWorthTrying(Sequence& sequence, int32_t most, const perf::StepShape& shape,
+                                double drafting) const {
+  if (options_.test.always_draft) return most;
   perf::StepShape more = shape;
   more.AddPrefill(sequence.length(), most);
   const double step = step_model_.Predict(shape);
   const DraftCost cost{.step = step,
-                       .draft = (step_model_.Predict(more) - step) / most,
+                       .draft = drafting + (step_model_.Predict(more) - step) / most,
                        .tokens = static_cast<int32_t>(shape.decodes)};
   const int32_t best = BestDrafts(sequence.draft_record.chance(), most, cost);
   if (best > 0) return best;

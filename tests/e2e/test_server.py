@@ -4,12 +4,16 @@ import concurrent.futures
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import httpx
 import pytest
+from conftest import ROOT
 
+MAKE_CHECKPOINT = ROOT / "scripts/make_checkpoint.py"
 LONG = {"prompt": "Once upon a time", "max_tokens": 4000, "ignore_eos": True, "stream": True}
 
 
@@ -204,3 +208,24 @@ def test_help_and_version(kvasir):
         assert flag in help_text
     assert kvasir("serve", "--nonsense").returncode == 1
     assert kvasir().returncode == 1
+
+
+def test_a_draft_model_changes_no_answer(start_server, server, client):
+    drafting = start_server("--draft-model", "default", "--max-drafts", "3")
+    asks = [
+        {"prompt": "One two three four five six", "max_tokens": 40, "temperature": 0},
+        {"prompt": "Once upon a time", "max_tokens": 40, "temperature": 1, "seed": 5, "n": 2},
+    ]
+    with drafting.openai() as other:
+        for ask in asks:
+            expected = client.completions.create(model=None, **ask).choices
+            got = other.completions.create(model=None, **ask).choices
+            assert [c.text for c in got] == [c.text for c in expected]
+    assert drafting.metric("kvasir_spec_decode_num_draft_tokens_total") > 0
+
+
+def test_a_draft_model_of_another_vocabulary_is_refused(kvasir, tmp_path):
+    folder = tmp_path / "other"
+    subprocess.run([sys.executable, MAKE_CHECKPOINT, folder], check=True)
+    refused = kvasir("serve", "--draft-model", str(folder), "--skip-tokenizer-init", "--port", "0")
+    assert "vocabulary" in one_line(refused)
