@@ -9,10 +9,11 @@
   lookup  prompt lookup (--max-drafts) and none, one request at a time: decode tokens per second,
           from the first token to the last, where the model repeats a source file with one name
           changed (greedy), and on prose (temperature 1, for greedy prose soon repeats itself).
+  draft   the same with a draft model; only with --draft-model.
 
 Each round measures both sides on the same prompts, which no other round has, and the sides take
 turns at being first; a figure is the median of the rounds' ratios. The first round warms up. The
-token ids of both sides must be equal (jump, lookup), and the counts of tokens right.
+token ids of both sides must be equal (jump, lookup, draft), and the counts of tokens right.
 """
 
 import pathlib
@@ -275,10 +276,8 @@ def decode_speed(answers):
     return sum(a.later for a in answers) / sum(a.last - a.first for a in answers)
 
 
-def lookup(options):
-    served = {"none": (), "drafts": ("--max-drafts", str(options.drafts))}
-    options.model = options.lookup_model or options.model
-    servers = {name: start_server(options, *flags) for name, flags in served.items()}
+def with_drafts(options, part, targets, *flags):
+    servers = {"none": start_server(options), "drafts": start_server(options, *flags)}
 
     def measure(number):
         figures, faults = {}, []
@@ -288,7 +287,7 @@ def lookup(options):
             answers = in_turn(number, {
                 name: (lambda server=server: run(server.url, [body], path))
                 for name, server in servers.items()})
-            faults += compare(f"lookup, {kind}", answers, "none", "drafts")
+            faults += compare(f"{part}, {kind}", answers, "none", "drafts")
             speed = {name: decode_speed(all) for name, all in answers.items()}
             figures |= {f"{kind}, tokens": len(answers["none"][0].ids),
                         f"{kind} without, tokens/s": speed["none"],
@@ -301,14 +300,24 @@ def lookup(options):
         for name, unit in (("draft_tokens", "computed"), ("accepted_tokens", "accepted")):
             print(f"drafts {unit}: "
                   f"{servers['drafts'].metric(f'kvasir_spec_decode_num_{name}_total'):.0f}")
-        targets = {"edit ratio": f">= {EDIT_TARGET}", "prose ratio": f">= {PROSE_TARGET}"}
         return servers["drafts"], figures, faults, targets
     finally:
         for server in servers.values():
             server.stop()
 
 
-PARTS = {"itl": itl, "jump": jump, "lookup": lookup}
+def lookup(options):
+    options.model = options.lookup_model or options.model
+    targets = {"edit ratio": f">= {EDIT_TARGET}", "prose ratio": f">= {PROSE_TARGET}"}
+    return with_drafts(options, "lookup", targets, "--max-drafts", str(options.drafts))
+
+
+def draft(options):
+    options.model = options.draft_target or options.model
+    return with_drafts(options, "draft", {}, "--draft-model", str(options.draft_model))
+
+
+PARTS = {"itl": itl, "jump": jump, "lookup": lookup, "draft": draft}
 
 
 def main():
@@ -319,10 +328,14 @@ def main():
     parser.add_argument("--drafts", type=int, default=8, help="the server's --max-drafts")
     parser.add_argument("--lookup-model", type=pathlib.Path,
                         help="of lookup, if another one: scripts/fetch_qwen_model.sh has one")
+    parser.add_argument("--draft-model", type=pathlib.Path, help="of draft")
+    parser.add_argument("--draft-target", type=pathlib.Path,
+                        help="of draft: the model it drafts for, if another one")
     parser.add_argument("--part", choices=PARTS, action="append", help="one of them (default: all)")
     options = parser.parse_args()
     rows, faults, rounds = [], [], {}
-    for part in options.part or PARTS:
+    parts = options.part or [part for part in PARTS if part != "draft" or options.draft_model]
+    for part in parts:
         server, rounds[part], wrong, targets = PARTS[part](options)
         rows += medians(part, rounds[part], targets)
         faults += wrong
