@@ -132,7 +132,8 @@ std::vector<MetricFamily> EngineFamilies(const std::string& model, const EngineS
           "Prompt tokens computed, recomputation after preemption included.",
           s.computed_prompt_tokens);
   counter("kvasir_num_preemptions_total", "Preempted sequences.", s.preemptions);
-  counter("kvasir_forks_total", "Choices forked from a prefilled prompt.", s.forks);
+  counter("kvasir_forks_total",
+          "Choices forked from a prefilled prompt, and beams from one another.", s.forks);
   counter("kvasir_copy_on_writes_total", "KV blocks copied before a write.", s.copy_on_writes);
   counter("kvasir_prefill_chunks_total", "Prefill chunks that did not end their prompt.",
           s.prefill_chunks);

@@ -221,7 +221,6 @@ def test_a_draft_model_changes_no_answer(start_server, server, client):
             expected = client.completions.create(model=None, **ask).choices
             got = other.completions.create(model=None, **ask).choices
             assert [c.text for c in got] == [c.text for c in expected]
-    assert drafting.metric("kvasir_spec_decode_num_draft_tokens_total") > 0
 
 
 def test_a_draft_model_of_another_vocabulary_is_refused(kvasir, tmp_path):

@@ -142,7 +142,7 @@ void ReadMessages(FieldReader& reader, Json* messages) {
     ReadMessage(message, &out);
     messages->push_back(std::move(out));
   });
-  if (messages->empty()) reader.Fail("messages", "must not be empty");
+  reader.RequireItems("messages");
 }
 
 }  // namespace kvasir::api

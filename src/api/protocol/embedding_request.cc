@@ -27,7 +27,7 @@ void ReadCommon(FieldReader& reader, GenerationOptions* options, std::optional<P
 void ReadTexts(FieldReader& reader, const char* name, std::vector<std::string>* out) {
   reader.Require(name);
   reader.ReadStrings(name, out);
-  if (out->empty()) reader.Fail(name, "must not be empty");
+  reader.RequireItems(name);
   if (out->size() > kMaxTexts)
     reader.Fail(name, fmt::format("holds more than {} texts", kMaxTexts));
 }
@@ -79,6 +79,7 @@ void ReadRerankRequest(FieldReader& reader, RerankRequest* request) {
   ReadCommon(reader, &request->options, &request->pooling);
   reader.Require("query");
   reader.Read("query", &request->query);
+  reader.RequireItems("query");
   ReadDocuments(reader, &request->documents);
   reader.Read("top_n", &request->top_n, {.min = 1});
   reader.Read("return_documents", &request->return_documents);

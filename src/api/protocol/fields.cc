@@ -29,6 +29,19 @@ Json Nullable(Json schema) {
   return schema;
 }
 
+bool Allows(const Json& schema, const char* type) {
+  const Json types = schema.value("type", Json());
+  return types == type ||
+         (types.is_array() && std::find(types.begin(), types.end(), type) != types.end());
+}
+
+void SetNotEmpty(Json& schema) {
+  if (Allows(schema, "array")) schema["minItems"] = 1;
+  if (Allows(schema, "string")) schema["minLength"] = 1;
+  if (!schema.contains("anyOf")) return;
+  for (Json& one : schema["anyOf"]) SetNotEmpty(one);
+}
+
 Json OfType(const char* type) { return {{"type", type}}; }
 
 }  // namespace
@@ -109,7 +122,9 @@ const Json& FieldReader::object() const {
 
 const Json* FieldReader::Begin(std::string_view name, absl::FunctionRef<Json()> schema) {
   if (schema_ == nullptr) return status_.ok() ? Get(name) : nullptr;
-  (*schema_)["properties"][std::string(name)] = Nullable(schema());
+  const Json required = schema_->value("required", Json::array());
+  const bool needed = std::find(required.begin(), required.end(), name) != required.end();
+  (*schema_)["properties"][std::string(name)] = needed ? schema() : Nullable(schema());
   return nullptr;
 }
 
@@ -131,6 +146,15 @@ void FieldReader::Require(std::string_view name) {
   } else if (!Has(name)) {
     Fail(name, "is required");
   }
+}
+
+void FieldReader::RequireItems(std::string_view name) {
+  if (schema_ != nullptr) return SetNotEmpty((*schema_)["properties"][std::string(name)]);
+  const Json* value = Get(name);
+  if (value == nullptr) return;
+  const bool empty = value->is_string() ? value->get_ref<const std::string&>().empty()
+                                        : value->is_array() && value->empty();
+  if (empty) Fail(name, "must not be empty");
 }
 
 void FieldReader::Read(std::string_view name, bool* out) {

@@ -70,8 +70,10 @@ class FieldReader {
   void ReadValue(std::string_view name, absl::FunctionRef<Json()> schema,
                  absl::FunctionRef<void(const Json&)> read);
 
-  // The field must be there.
+  // The field must be there. Said before it is read.
   void Require(std::string_view name);
+  // A text or a list, if it is there, holds something. Said after it is read.
+  void RequireItems(std::string_view name);
 
   // The value, or nullptr when the field is absent or null. Describes nothing: for second looks.
   const Json* Get(std::string_view name) const;

@@ -83,6 +83,7 @@ void ReadFruit(FieldReader& reader, Fruit* fruit) {
   reader.Read("weight", &fruit->weight, {1, 9});
   reader.ReadWord("state", {{"ripe", true}, {"unripe", false}}, &fruit->ripe);
   reader.ReadStrings("names", &fruit->names);
+  reader.RequireItems("names");
   reader.ReadObjects("seeds", 5, [](FieldReader& seed, size_t) {
     seed.Require("size");
     float size = 0;
@@ -102,18 +103,21 @@ TEST(FieldReader, OfABodyReadsAndDescribesTheSame) {
   };
   EXPECT_EQ(error("{}"), "weight: is required");
   EXPECT_EQ(error(R"({"weight":1,"state":"rotten"})"), "state: must be one of ripe, unripe");
+  EXPECT_EQ(error(R"({"weight":1,"names":[]})"), "names: must not be empty");
+  EXPECT_EQ(error(R"({"weight":1,"names":""})"), "names: must not be empty");
   EXPECT_EQ(error(R"({"weight":1,"seeds":[{}]})"), "seeds[0].size: is required");
 
   EXPECT_EQ(DescribeBody(&ReadFruit), Json::parse(R"({
     "type": "object",
     "properties": {
-      "weight": {"type": ["integer", "null"], "minimum": 1, "maximum": 9},
+      "weight": {"type": "integer", "minimum": 1, "maximum": 9},
       "state": {"enum": ["ripe", "unripe", null]},
-      "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}},
+      "names": {"anyOf": [{"type": "string", "minLength": 1},
+                          {"type": "array", "items": {"type": "string"}, "minItems": 1},
                           {"type": "null"}]},
       "seeds": {"type": ["array", "null"],
                 "items": {"type": "object",
-                          "properties": {"size": {"type": ["number", "null"]}},
+                          "properties": {"size": {"type": "number"}},
                           "required": ["size"]},
                 "maxItems": 5}},
     "required": ["weight"]})"));

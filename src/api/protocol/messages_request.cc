@@ -99,7 +99,6 @@ void AddMessages(bool from_user, Blocks blocks, Json* messages) {
 
 void ReadMessageList(FieldReader& reader, ChatPrompt* prompt) {
   bool from_user = true;
-  size_t count = 0;
   reader.Require("messages");
   reader.ReadObjects("messages", kMaxMessages, [&](FieldReader& message, size_t) {
     Blocks blocks;
@@ -110,9 +109,8 @@ void ReadMessageList(FieldReader& reader, ChatPrompt* prompt) {
       TakeContent(message, content, from_user, &blocks);
     });
     AddMessages(from_user, std::move(blocks), &prompt->messages);
-    ++count;
   });
-  if (count == 0) reader.Fail("messages", "must not be empty");
+  reader.RequireItems("messages");
   prompt->continue_final_message = !from_user;
   prompt->add_generation_prompt = from_user;
 }

@@ -21,11 +21,10 @@ void ReadModel(FieldReader& reader, std::string* model) {
   if (model->ends_with(kTag)) model->resize(model->size() - kTag.size());
 }
 
-// -1: without a limit, -2: as long as the context lasts; there is no difference here.
+// -1 and 0: without a limit, -2: as long as the context lasts; there is no difference here.
 void ReadNumPredict(FieldReader& reader, GenerationOptions* options) {
   int32_t tokens = -1;
   reader.Read("num_predict", &tokens, {.min = -2});
-  if (tokens == 0) reader.Fail("num_predict", "must not be 0");
   if (tokens > 0) options->max_tokens = tokens;
   options->max_tokens_field = reader.Path("num_predict");
 }
@@ -136,7 +135,7 @@ void ReadOllamaChat(FieldReader& reader, ChatRequest* request) {
   reader.ReadObjects("messages", kMaxMessages, [&](FieldReader& message, size_t) {
     ReadMessage(message, &request->prompt.messages);
   });
-  if (request->prompt.messages.empty()) reader.Fail("messages", "must not be empty");
+  reader.RequireItems("messages");
   ReadTools(reader, &request->tools);
   request->prompt.tools = request->tools.definitions;
 }

@@ -158,7 +158,8 @@ class ResponsesWriter final : public AnswerWriter {
     const char* prefix = item.kind == Kind::kReasoning ? "rs"
                          : item.kind == Kind::kCall    ? "fc"
                                                        : "msg";
-    item.id = fmt::format("{}_{}_{}", prefix, head_.id, items_.size());
+    item.id =
+        fmt::format("{}_{}_{}", prefix, head_.id.substr(head_.id.find('_') + 1), items_.size());
     items_.push_back(std::move(item));
     Event("response.output_item.added",
           {{"output_index", items_.size() - 1}, {"item", items_.back().ToJson(false)}}, out);

@@ -22,7 +22,7 @@ StatusOr<EmbeddingJob> PrepareEmbedding(const Service& service, const HttpReques
   KVASIR_RETURN_IF_ERROR(CompleteOptions(service, &options));
   KVASIR_ASSIGN_OR_RETURN(
       GenerationJob job,
-      PreparePrompts(service, http, NewId("embd"), std::move(options), std::move(prompts), 0));
+      PreparePrompts(service, http, NewId("embd-"), std::move(options), std::move(prompts), 0));
   return EmbeddingJob{.requests = std::move(job.requests), .answer = std::move(answer)};
 }
 
@@ -82,7 +82,7 @@ StatusOr<EmbeddingJob> PrepareRerank(const Service& service, const HttpRequest& 
   KVASIR_ASSIGN_OR_RETURN(std::vector<PromptIds> documents,
                           EncodePrompts(service, AsList(request.documents), special, "documents"));
   std::move(documents.begin(), documents.end(), std::back_inserter(prompts));
-  const auto answer = [id = NewId("rerank"), model = service.engine.Model().name,
+  const auto answer = [id = NewId("rerank-"), model = service.engine.Model().name,
                        texts = std::move(request.documents), top_n = request.top_n,
                        show = request.return_documents](Embeddings embeddings) {
     Json body = {
@@ -112,7 +112,7 @@ StatusOr<EmbeddingJob> PrepareScore(const Service& service, const HttpRequest& h
                           EncodePrompts(service, AsList(request.second), special, "text_2"));
   const size_t first = prompts.size(), second = others.size();
   std::move(others.begin(), others.end(), std::back_inserter(prompts));
-  const auto answer = [id = NewId("score"), model = service.engine.Model().name,
+  const auto answer = [id = NewId("score-"), model = service.engine.Model().name,
                        created = service.created, first, second](Embeddings embeddings) {
     std::vector<std::vector<float>>& vectors = embeddings.vectors;
     for (std::vector<float>& vector : vectors) Normalize(&vector);

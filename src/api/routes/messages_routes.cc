@@ -10,7 +10,7 @@ namespace {
 StatusOr<GenerationJob> PrepareMessage(const Service& service, const HttpRequest& http) {
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(ChatRequest request, ReadBody(json, &ReadMessagesRequest));
-  const std::string id = NewId("msg");
+  const std::string id = NewId("msg_");
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job, PrepareChat(service, http, id, std::move(request)));
   job.writer = MessagesAnswer(id, service.engine.Model().name);
   return job;

@@ -16,7 +16,7 @@ StatusOr<GenerationJob> PrepareOllamaChat(const Service& service, const HttpRequ
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(ChatRequest request, ReadBody(json, &ReadOllamaChat));
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job,
-                          PrepareChat(service, http, NewId("ollama"), std::move(request)));
+                          PrepareChat(service, http, NewId("ollama-"), std::move(request)));
   job.writer = OllamaAnswer(OllamaShape::kChat, service.engine.Model().name, http.arrival);
   return job;
 }
@@ -34,7 +34,7 @@ StatusOr<GenerationJob> PreparePlain(const Service& service, const HttpRequest& 
   }
   KVASIR_ASSIGN_OR_RETURN(
       GenerationJob job,
-      PreparePrompts(service, http, NewId("ollama"), std::move(options), {std::move(prompt)}, 0));
+      PreparePrompts(service, http, NewId("ollama-"), std::move(options), {std::move(prompt)}, 0));
   job.continues_prompt = true;
   return job;
 }
@@ -44,7 +44,7 @@ StatusOr<GenerationJob> PrepareOllamaGenerate(const Service& service, const Http
   const bool plain = request.raw || !request.suffix.empty();
   StatusOr<GenerationJob> job =
       plain ? PreparePlain(service, http, std::move(request))
-            : PrepareChat(service, http, NewId("ollama"), std::move(request.chat));
+            : PrepareChat(service, http, NewId("ollama-"), std::move(request.chat));
   KVASIR_RETURN_IF_ERROR(job.status());
   job->writer = OllamaAnswer(OllamaShape::kGenerate, service.engine.Model().name, http.arrival);
   return job;

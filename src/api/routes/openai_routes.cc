@@ -14,7 +14,7 @@ constexpr int32_t kDefaultCompletionTokens = 16;  // as in the OpenAI API
 StatusOr<GenerationJob> PrepareChatCompletion(const Service& service, const HttpRequest& http) {
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(ChatRequest request, ReadBody(json, &ReadChatRequest));
-  const std::string id = NewId("chatcmpl");
+  const std::string id = NewId("chatcmpl-");
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job, PrepareChat(service, http, id, std::move(request)));
   job.writer = ChatAnswer(MakeHead(service, id, job.options));
   return job;
@@ -53,7 +53,7 @@ StatusOr<GenerationJob> PrepareCompletion(const Service& service, const HttpRequ
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(CompletionRequest request, ReadBody(json, &ReadCompletionRequest));
   KVASIR_RETURN_IF_ERROR(CompleteOptions(service, &request.options));
-  const std::string id = NewId("cmpl");
+  const std::string id = NewId("cmpl-");
   StatusOr<std::vector<PromptIds>> prompts =
       request.suffix.empty()
           ? EncodePrompts(service, request.prompts, request.options.add_special_tokens, "prompt")

@@ -109,7 +109,7 @@ Status CompleteOptions(const Service& service, GenerationOptions* options) {
 }
 
 std::string NewId(std::string_view prefix) {
-  return fmt::format("{}-{:016x}{:016x}", prefix, RandomBits(), RandomBits());
+  return fmt::format("{}{:016x}{:016x}", prefix, RandomBits(), RandomBits());
 }
 
 StatusOr<GenerationJob> PreparePrompts(const Service& service, const HttpRequest& http,

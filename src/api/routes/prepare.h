@@ -12,7 +12,7 @@
 
 namespace kvasir::api {
 
-std::string NewId(std::string_view prefix);  // "PREFIX-32 hexadecimal digits"
+std::string NewId(std::string_view prefix);  // and 32 hexadecimal digits
 
 // Checks that need the server's configuration, and the draw of a seed that every replay repeats.
 Status CompleteOptions(const Service& service, GenerationOptions* options);

@@ -11,7 +11,7 @@ namespace {
 StatusOr<GenerationJob> PrepareResponse(const Service& service, const HttpRequest& http) {
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(ResponsesRequest request, ReadBody(json, &ReadResponsesRequest));
-  const std::string id = NewId("resp");
+  const std::string id = NewId("resp_");
   KVASIR_ASSIGN_OR_RETURN(GenerationJob job,
                           PrepareChat(service, http, id, std::move(request.chat)));
   job.writer = ResponsesAnswer({.id = id,

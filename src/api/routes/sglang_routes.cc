@@ -11,7 +11,7 @@ StatusOr<GenerationJob> PrepareGenerate(const Service& service, const HttpReques
   KVASIR_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(http.body));
   KVASIR_ASSIGN_OR_RETURN(SglangRequest request, ReadBody(json, &ReadSglangRequest));
   KVASIR_RETURN_IF_ERROR(CompleteOptions(service, &request.options));
-  const std::string id = NewId("gen");
+  const std::string id = NewId("gen-");
   KVASIR_ASSIGN_OR_RETURN(std::vector<PromptIds> prompts,
                           EncodePrompts(service, request.prompts,
                                         request.options.add_special_tokens, request.prompt_field));
