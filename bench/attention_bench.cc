@@ -31,7 +31,7 @@ class Head {
     for (auto* state : {&maximum_, &sum_, &into_maximum_, &into_sum_}) state->resize(rows);
     values_.resize(queries_.size());
     into_values_.resize(queries_.size());
-    scratch_.resize(AttendScratch(dim));
+    scratch_.resize(AttendScratch(dim, dim));
   }
 
   void Attend(const CpuKernels& kernels) {
@@ -57,7 +57,7 @@ class Head {
       args.v[u] = reinterpret_cast<const uint8_t*>(&v_[at]);
     }
     args.base = base;
-    args.head_dim = dim_;
+    args.k_dim = args.v_dim = dim_;
     args.rows = rows_;
     args.q = q_.data();
     args.first = first_.data();

@@ -22,8 +22,14 @@ inline void CheckViews(const model::TensorMap& tensors, absl::Span<const uint8_t
   for (const auto& [name, view] : tensors) {
     const DTypeInfo info = Info(view.dtype);
     Require(view.rows > 0 && view.cols > 0 && view.cols % info.block_elements == 0);
-    Require(view.bytes.size() == static_cast<uint64_t>(view.rows) *
-                                     (view.cols / info.block_elements) * info.block_bytes);
+    // The bytes cover the last element that the strides reach.
+    const bool dense = view.row_stride == 0;
+    Require(dense || info.block_elements == 1);
+    const uint64_t elements =
+        dense ? static_cast<uint64_t>(view.rows) * (view.cols / info.block_elements)
+              : (view.rows - 1) * view.row_stride + (view.cols - 1) * view.col_stride + 1;
+    Require(dense ? view.bytes.size() == elements * info.block_bytes
+                  : view.bytes.size() >= elements * info.block_bytes);
     Require(view.bytes.data() >= file.data() &&
             view.bytes.data() + view.bytes.size() <= file.data() + file.size());
   }
@@ -34,10 +40,14 @@ inline void CheckConfig(const StatusOr<model::ModelConfig>& config) {
   Require(config->layers > 0 && config->hidden > 0 && config->heads > 0 && config->kv_heads > 0);
   Require(config->head_dim > 0 && config->ffn > 0 && config->vocab > 0);
   Require(std::isfinite(config->rms_eps) && config->rms_eps > 0);
-  Require(std::isfinite(config->rope_theta) && config->rope_theta > 0);
-  Require(config->rope_factors.empty() ||
-          config->rope_factors.size() == static_cast<size_t>(config->head_dim) / 2);
-  for (float factor : config->rope_factors) Require(std::isfinite(factor) && factor > 0);
+  for (const model::RopeConfig* rope : {&config->rope, &config->window_rope}) {
+    if (rope == &config->window_rope && !config->has_window_rope) continue;
+    Require(std::isfinite(rope->theta) && rope->theta > 0);
+    for (const std::vector<float>* factors : {&rope->factors, &rope->long_factors}) {
+      Require(factors->empty() || factors->size() == static_cast<size_t>(rope->width) / 2);
+      for (float factor : *factors) Require(std::isfinite(factor) && factor > 0);
+    }
+  }
   for (int32_t id : config->eos_ids) Require(id >= 0 && id < config->vocab);
 }
 

@@ -92,13 +92,15 @@ TEST_P(TinyGoldenTest, FloatMeetsTheReference) {
              nll);
 }
 
+// Experts amplify what the rounding of K and V changes: a float64 computation of mixtral with K and
+// V rounded lies as far from the reference (0.0538 std) as this one, and near ties choose another.
 TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   CompileOptions options = Reference();
   options.kv_dtype = DType::kBf16;
   Model model(checkpoint_, options, kMaxTokens);
   const double difference = LargestDifference(
       model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
-  EXPECT_LE(difference, 3e-2);
+  EXPECT_LE(difference, checkpoint_->config.moe.routing.experts > 0 ? 8e-2 : 3e-2);
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
@@ -113,18 +115,36 @@ TEST_P(TinyGoldenTest, FusionChangesNoBit) {
   }
 }
 
-TEST_P(TinyGoldenTest, ScalarAndAvx2KernelsAgreeOnEveryBit) {
-  if (Kernels("avx2") == nullptr) GTEST_SKIP() << "this machine has no AVX2";
-  for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-    CompileOptions scalar{.kernels = Kernels("scalar"), .activations = activations};
-    CompileOptions avx2 = scalar;
-    avx2.kernels = Kernels("avx2");
-    EXPECT_EQ(Difference(scalar, avx2), 0);
+TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
+  for (const char* isa : {"avx2", "avx512"}) {
+    if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
+    for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+      CompileOptions scalar{.kernels = Kernels("scalar"), .activations = activations};
+      CompileOptions other = scalar;
+      other.kernels = Kernels(isa);
+      EXPECT_EQ(Difference(scalar, other), 0) << isa;
+    }
+  }
+}
+
+// One request, one answer, in every architecture.
+TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) {
+  Model model(checkpoint_, {.kernels = Kernels("auto")}, 2 * kMaxTokens);
+  const auto other = prompts_.front()["ids"].get<std::vector<TokenId>>();
+  for (const auto& prompt : prompts_) {
+    const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+    const std::vector<float> whole = model.Prefill(ids);
+    for (const size_t chunk : {1, 5, 64}) {
+      EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+    }
+    EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyGoldenTest,
-                         testing::Values("llama", "llama_tied", "qwen2", "mistral"),
+                         testing::Values("llama", "llama_tied", "mistral", "qwen2", "qwen3",
+                                         "qwen3_moe", "mixtral", "gemma2", "gemma3", "phi3",
+                                         "gpt_oss", "deepseek_v3"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -29,8 +29,10 @@ Graph OneLayer() {
   const Operand q = project(h, "wq", 64);
   const Operand k = project(h, "wk", 32);
   const Operand v = project(h, "wv", 32);
-  const Operand qr = g.Append({.op = Op::kRope, .inputs = {q}, .layer = 0}, "qr", 64);
-  const Operand kr = g.Append({.op = Op::kRope, .inputs = {k}, .layer = 0}, "kr", 32);
+  const Operand qr =
+      g.Append({.op = Op::kRope, .inputs = {q}, .layer = 0, .head_width = 16}, "qr", 64);
+  const Operand kr =
+      g.Append({.op = Op::kRope, .inputs = {k}, .layer = 0, .head_width = 16}, "kr", 32);
   const Operand qs =
       g.Append({.op = Op::kScale, .inputs = {qr}, .layer = 0, .scale = 0.25f}, "qs", 64);
   g.nodes.push_back({.op = Op::kKvWrite, .inputs = {kr, v}, .layer = 0});
@@ -39,7 +41,7 @@ Graph OneLayer() {
   const Operand h2 = g.Append({.op = Op::kRmsNorm, .inputs = {mid}, .weights = {"n2"}}, "h2", 64);
   const Operand gate = project(h2, "gate", 128);
   const Operand up = project(h2, "up", 128);
-  const Operand silu = g.Append({.op = Op::kSilu, .inputs = {gate}}, "silu", 128);
+  const Operand silu = g.Append({.op = Op::kActivate, .inputs = {gate}}, "silu", 128);
   const Operand act = g.Append({.op = Op::kMul, .inputs = {silu, up}}, "act", 128);
   const Operand out =
       g.Append({.op = Op::kAdd, .inputs = {mid, project(act, "down", 64)}}, "out", 64);
@@ -79,10 +81,10 @@ TEST(PassesTest, ProductsOfOneInputAreStackedWhereTheyMayBe) {
 
 TEST(PassesTest, GatedActivationBecomesOneNode) {
   Graph g = OneLayer();
-  FuseSwiGlu(g);
+  FuseGate(g);
   ASSERT_TRUE(Verify(g).ok()) << Print(g);
-  EXPECT_EQ(Count(g, Op::kSilu) + Count(g, Op::kMul), 0);
-  EXPECT_EQ(Count(g, Op::kSwiGlu), 1);
+  EXPECT_EQ(Count(g, Op::kActivate) + Count(g, Op::kMul), 0);
+  EXPECT_EQ(Count(g, Op::kGated), 1);
 }
 
 TEST(PassesTest, ResidualIsAddedInPlace) {
@@ -114,7 +116,7 @@ TEST(PassesTest, ActivationsAreQuantizedOnceAndByTheirProducer) {
   });
   ASSERT_TRUE(Verify(g).ok()) << Print(g);
   EXPECT_EQ(Count(g, Op::kQuantize), 4);  // h, o, h2, act
-  FuseSwiGlu(g);
+  FuseGate(g);
   FuseQuantize(g);
   ASSERT_TRUE(Verify(g).ok()) << Print(g);
   EXPECT_EQ(Count(g, Op::kQuantize), 1);  // o: attention writes float
@@ -124,8 +126,8 @@ TEST(PassesTest, ActivationsAreQuantizedOnceAndByTheirProducer) {
 TEST(PassesTest, UnreadNodesGoAndEffectsStay) {
   Graph g = OneLayer();
   const size_t before = g.nodes.size();
-  const Operand dead = g.Append({.op = Op::kSilu, .inputs = {g.Whole(0)}}, "dead", 64);
-  g.Append({.op = Op::kSilu, .inputs = {dead}}, "dead too", 64);
+  const Operand dead = g.Append({.op = Op::kActivate, .inputs = {g.Whole(0)}}, "dead", 64);
+  g.Append({.op = Op::kActivate, .inputs = {dead}}, "dead too", 64);
   RemoveDeadNodes(g);
   EXPECT_EQ(g.nodes.size(), before);
   EXPECT_EQ(Count(g, Op::kKvWrite), 1);
@@ -149,7 +151,8 @@ TEST(MemoryPlanTest, LiveValuesAreApart) {
     for (int i = 1; i < nodes; ++i) {
       const Operand in = g.Whole(static_cast<int32_t>(random() % g.values.size()));
       last[in.value] = i;
-      g.Append({.op = Op::kSilu, .inputs = {in}}, "v", 32 * (1 + static_cast<int>(random() % 16)));
+      g.Append({.op = Op::kActivate, .inputs = {in}}, "v",
+               32 * (1 + static_cast<int>(random() % 16)));
       last.push_back(i);
     }
     g.logits = static_cast<int32_t>(g.values.size()) - 1;
@@ -169,7 +172,7 @@ TEST(MemoryPlanTest, ALayerNeedsNoMoreThanItsPeak) {
   Graph g = OneLayer();
   FuseRopeKvWrite(g);
   FuseSharedInput(g, [](const std::string&, const std::string&) { return true; });
-  FuseSwiGlu(g);
+  FuseGate(g);
   FuseResidual(g);
   const MemoryPlan plan = PlanMemory(g, 128, 8);
   EXPECT_LE(plan.arena_bytes, plan.peak_live_bytes * 102 / 100);

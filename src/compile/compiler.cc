@@ -9,6 +9,7 @@
 #include "compile/passes.h"
 #include "core/block_hash.h"
 #include "model/architecture.h"
+#include "model/rope.h"
 
 namespace kvasir::compile {
 namespace {
@@ -46,7 +47,8 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
     FuseRopeKvWrite(graph);
     FuseSharedInput(
         graph, [&](const std::string& a, const std::string& b) { return format(a) == format(b); });
-    FuseSwiGlu(graph);
+    FuseGate(graph);
+    FoldScales(graph);
     FuseResidual(graph);
   }
   InsertQuantize(graph, activation);
@@ -54,14 +56,26 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
   RemoveDeadNodes(graph);
 }
 
+ops::MatrixSource SourceOf(const TensorView& t) {
+  return {t.dtype,
+          t.rows,
+          t.cols,
+          t.bytes.data(),
+          t.row_stride,
+          t.col_stride,
+          {t.interleaved.stride, t.interleaved.begin, t.interleaved.width}};
+}
+
 StatusOr<std::vector<float>> LoadVector(const Checkpoint& checkpoint, const std::string& name) {
   const TensorView& tensor = *checkpoint.Find(name);
   if (IsQuantized(tensor.dtype)) {
-    return absl::UnimplementedError(
-        fmt::format("tensor '{}' is a vector of type {}", name, Info(tensor.dtype).name));
+    return absl::UnimplementedError(fmt::format(
+        "tensor '{}' is a vector of type {}: float types can be", name, Info(tensor.dtype).name));
   }
-  std::vector<float> out(tensor.cols);
-  ops::DequantizeRow(tensor.dtype, tensor.bytes.data(), tensor.cols, out.data());
+  std::vector<float> stored(tensor.cols), out(tensor.cols);
+  const ops::MatrixSource source = SourceOf(tensor);
+  ops::LoadRow(source, 0, stored.data());
+  for (int64_t i = 0; i < tensor.cols; ++i) out[i] = stored[ops::StoredRow(source.interleaved, i)];
   return out;
 }
 
@@ -79,13 +93,27 @@ class Packer {
     out.layer = node.layer;
     out.scale = node.scale;
     out.residual = node.residual;
-    if (node.op == Op::kMatmul) {
+    out.parts = node.parts;
+    out.head_width = node.head_width;
+    out.column = node.column;
+    out.table = node.table;
+    out.window = node.window;
+    out.softcap = node.softcap;
+    out.gate = node.gate;
+    out.routing = node.routing;
+    if (node.op == Op::kMatmul || node.op == Op::kGroupedMatmul) {
       KVASIR_ASSIGN_OR_RETURN(out.matrix, AddMatrix(node.weights));
       KVASIR_ASSIGN_OR_RETURN(out.bias, AddBias(node));
     }
     if (node.op == Op::kRmsNorm) {
       KVASIR_ASSIGN_OR_RETURN(auto weight, LoadVector(checkpoint_, node.weights[0]));
+      for (float& w : weight) w += node.offset;
       out.vector = AddVector(std::move(weight));
+    }
+    const bool has_vector = node.op == Op::kAttention || node.op == Op::kRoute;
+    if (has_vector && !node.weights.empty()) {
+      KVASIR_ASSIGN_OR_RETURN(auto values, LoadVector(checkpoint_, node.weights[0]));
+      out.vector = AddVector(std::move(values));
     }
     plan_.nodes.push_back(std::move(out));
     return absl::OkStatus();
@@ -95,20 +123,12 @@ class Packer {
   StatusOr<int32_t> AddMatrix(const std::vector<std::string>& weights) {
     std::vector<ops::MatrixSource> sources;
     for (const std::string& name : weights) {
-      const TensorView& t = *checkpoint_.Find(name);
-      sources.push_back({t.dtype, t.rows, t.cols, t.bytes.data(), RotationHead(name)});
+      sources.push_back(SourceOf(*checkpoint_.Find(name)));
     }
     const PanelFormat format = FormatFor(*checkpoint_.Find(weights[0]), options_);
     KVASIR_ASSIGN_OR_RETURN(ops::PackedMatrix matrix, ops::Pack(sources, format, pool_));
     plan_.matrices.push_back(std::move(matrix));
     return static_cast<int32_t>(plan_.matrices.size()) - 1;
-  }
-
-  // Rows of Q and K that lie for the interleaved rotation are reordered for the half-split one.
-  int64_t RotationHead(const std::string& name) const {
-    if (!checkpoint_.config.interleaved_rope) return 0;
-    const bool rotated = name.ends_with("attn_q.weight") || name.ends_with("attn_k.weight");
-    return rotated ? checkpoint_.config.head_dim : 0;
   }
 
   StatusOr<int32_t> AddBias(const Node& node) {
@@ -122,20 +142,9 @@ class Packer {
       }
       any = true;
       KVASIR_ASSIGN_OR_RETURN(auto part, LoadVector(checkpoint_, node.biases[i]));
-      Deinterleave(RotationHead(node.weights[i]), part);
       bias.insert(bias.end(), part.begin(), part.end());
     }
     return any ? AddVector(std::move(bias)) : -1;
-  }
-
-  static void Deinterleave(int64_t head, std::vector<float>& values) {
-    if (head == 0) return;
-    const std::vector<float> stored = values;
-    for (size_t i = 0; i < values.size(); ++i) {
-      const int64_t within = static_cast<int64_t>(i) % head;
-      const int64_t from = within < head / 2 ? 2 * within : 2 * (within - head / 2) + 1;
-      values[i] = stored[i - within + from];
-    }
   }
 
   int32_t AddVector(std::vector<float> values) {
@@ -149,32 +158,41 @@ class Packer {
   Plan& plan_;
 };
 
-void FillRotation(const model::ModelConfig& config, Plan& plan) {
-  const int32_t half = config.head_dim / 2;
-  plan.cosines.resize(int64_t{plan.max_model_len} * half);
-  plan.sines.resize(plan.cosines.size());
-  for (int32_t i = 0; i < half; ++i) {
-    double frequency = std::pow(double{config.rope_theta}, -2.0 * i / config.head_dim);
-    if (!config.rope_factors.empty()) frequency /= config.rope_factors[i];
-    for (int64_t position = 0; position < plan.max_model_len; ++position) {
-      const double angle = static_cast<double>(position) * frequency;
-      plan.cosines[position * half + i] = static_cast<float>(std::cos(angle));
-      plan.sines[position * half + i] = static_cast<float>(std::sin(angle));
+plan::Rotation MakeRotation(const model::RopeConfig& rope, const model::ModelConfig& config,
+                            int32_t max_model_len) {
+  const model::RopeTable table = model::MakeRopeTable(rope, max_model_len, config.context_length);
+  const size_t half = table.frequencies.size();
+  plan::Rotation out;
+  out.width = rope.width;
+  out.cosines.resize(max_model_len * half);
+  out.sines.resize(out.cosines.size());
+  for (size_t i = 0; i < half; ++i) {
+    for (int64_t position = 0; position < max_model_len; ++position) {
+      const double angle = static_cast<double>(position) * table.frequencies[i];
+      out.cosines[position * half + i] = static_cast<float>(std::cos(angle)) * table.scale;
+      out.sines[position * half + i] = static_cast<float>(std::sin(angle)) * table.scale;
     }
   }
+  return out;
 }
 
 // Names all that decides a bit: the kernels' arithmetic (the same in every family but for BF16
-// pairs), the group of activation scales, attention tiles, KV type and how weights are held.
-std::string NumericsId(const Plan& plan, const CompileOptions& options) {
+// pairs), the group of activation scales, attention tiles, KV type, how weights are held, and the
+// context where the rotation depends on it.
+std::string NumericsId(const Plan& plan, const model::ModelConfig& config,
+                       const CompileOptions& options) {
   bool pairs = false;
   for (const ops::PackedMatrix& m : plan.matrices) {
     pairs = pairs || m.view.format == PanelFormat::kBf16Pairs;
   }
-  const std::string text =
-      fmt::format("cpu-1 activations={} group={} pairs={} kv={} unit={} tile={} supertile={}",
-                  options.activations == Activations::kF32 ? "f32" : "int8", ops::kGroup, pairs,
-                  Info(options.kv_dtype).name, ops::kKvUnit, ops::kKvTile, ops::kKvSuperTile);
+  const model::RopeScaling scaling = config.rope.scaling;
+  const bool by_length =
+      scaling == model::RopeScaling::kDynamic || scaling == model::RopeScaling::kLongRope;
+  const std::string text = fmt::format(
+      "cpu-2 activations={} group={} pairs={} kv={} unit={} tile={} supertile={} len={}",
+      options.activations == Activations::kF32 ? "f32" : "int8", ops::kGroup, pairs,
+      Info(options.kv_dtype).name, ops::kKvUnit, ops::kKvTile, ops::kKvSuperTile,
+      by_length ? plan.max_model_len : 0);
   return CacheRoot(text, "", "", "").Hex();
 }
 
@@ -209,11 +227,17 @@ StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const Compi
   plan.heads = config.heads;
   plan.vocab = config.vocab;
   plan.rms_eps = config.rms_eps;
-  plan.window = config.sliding_window;
   plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.context_length;
   plan.max_batch_tokens = options.max_batch_tokens;
   plan.max_output_rows = options.max_batch_tokens;
-  plan.kv = {options.block_size, config.layers, config.kv_heads, config.head_dim, options.kv_dtype};
+  const bool latent = config.latent.rank > 0;
+  plan.kv = {options.block_size,
+             config.layers,
+             config.kv_heads,
+             config.head_dim,
+             latent ? config.latent.rank : config.head_dim,
+             latent,
+             options.kv_dtype};
   plan.kernels = options.kernels;
   plan.logits = graph.logits;
 
@@ -221,14 +245,17 @@ StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const Compi
   plan.arena_bytes = memory.arena_bytes;
   for (size_t i = 0; i < graph.values.size(); ++i) {
     const graph::Value& v = graph.values[i];
-    plan.values.push_back({v.name, v.rows, v.type, v.width, memory.offsets[i]});
+    plan.values.push_back({v.name, v.rows, v.type, v.width, v.copies, memory.offsets[i]});
   }
   Packer packer(*checkpoint, options, pool, plan);
   for (const Node& node : graph.nodes) KVASIR_RETURN_IF_ERROR(packer.Add(node));
   const TensorView& embedding = *checkpoint->Find("token_embd.weight");
   plan.embedding = {embedding.dtype, embedding.rows, embedding.cols, embedding.bytes.data()};
-  FillRotation(config, plan);
-  plan.numerics_id = NumericsId(plan, options);
+  plan.rotations.push_back(MakeRotation(config.rope, config, plan.max_model_len));
+  if (config.has_window_rope) {
+    plan.rotations.push_back(MakeRotation(config.window_rope, config, plan.max_model_len));
+  }
+  plan.numerics_id = NumericsId(plan, config, options);
   plan.source = std::move(checkpoint);
   return plan;
 }

@@ -40,7 +40,7 @@ std::vector<Slot> Slots(const Graph& graph, int64_t token_rows, int64_t logit_ro
         continue;
       }
       const graph::Value& value = graph.values[out];
-      const int64_t rows = value.rows == Rows::kTokens ? token_rows : logit_rows;
+      const int64_t rows = value.rows == Rows::kOutput ? logit_rows : token_rows * value.copies;
       slot_of[out] = static_cast<int>(slots.size());
       const int64_t size = Aligned(plan::ValueBytes(value.type, rows, value.width));
       slots.push_back({{out}, static_cast<int>(i), static_cast<int>(i), size, 0});

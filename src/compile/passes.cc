@@ -52,7 +52,27 @@ void ReplaceReads(Graph& graph, ValueId from, const Operand& to) {
   }
 }
 
-bool IsPlainMatmul(const Node& node) { return node.op == Op::kMatmul && !node.residual; }
+bool IsPlainMatmul(const Node& node) {
+  return node.op == Op::kMatmul && !node.residual && node.softcap == 0.0f;
+}
+
+bool Stackable(const Node& a, const Node& b) {
+  const bool products = (IsPlainMatmul(a) && IsPlainMatmul(b)) ||
+                        (a.op == Op::kGroupedMatmul && b.op == Op::kGroupedMatmul);
+  return products && a.parts == b.parts && a.inputs == b.inputs;
+}
+
+// `more` behind what each of the parts of `list` has.
+void AppendToParts(std::vector<std::string>& list, const std::vector<std::string>& more,
+                   size_t parts) {
+  std::vector<std::string> out;
+  const size_t old_part = list.size() / parts, new_part = more.size() / parts;
+  for (size_t p = 0; p < parts; ++p) {
+    out.insert(out.end(), list.begin() + p * old_part, list.begin() + (p + 1) * old_part);
+    out.insert(out.end(), more.begin() + p * new_part, more.begin() + (p + 1) * new_part);
+  }
+  list = std::move(out);
+}
 
 }  // namespace
 
@@ -70,6 +90,7 @@ void FuseRopeKvWrite(Graph& graph) {
     const ValueId q = attention->inputs[0].value;
     const int scale = producers[q];
     const int k_rope = producers[graph.nodes[i].inputs[0].value];
+    // (Latent attention rotates a part of K only.)
     if (graph.nodes[scale].op != Op::kScale || graph.nodes[k_rope].op != Op::kRope) continue;
     const int q_rope = producers[graph.nodes[scale].inputs[0].value];
     if (graph.nodes[q_rope].op != Op::kRope || uses[q] != 1) continue;
@@ -79,6 +100,8 @@ void FuseRopeKvWrite(Graph& graph) {
     fused.outputs = {q};
     fused.layer = layer;
     fused.scale = graph.nodes[scale].scale;
+    fused.head_width = graph.nodes[q_rope].head_width;
+    fused.table = graph.nodes[q_rope].table;
     dead[scale] = dead[k_rope] = dead[q_rope] = true;
     graph.nodes[i] = std::move(fused);
   }
@@ -89,12 +112,11 @@ void FuseSharedInput(Graph& graph,
                      const std::function<bool(const std::string&, const std::string&)>& stackable) {
   std::vector<bool> dead(graph.nodes.size(), false);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    if (dead[i] || !IsPlainMatmul(graph.nodes[i])) continue;
+    if (dead[i]) continue;
     for (size_t j = i + 1; j < graph.nodes.size(); ++j) {
       Node& first = graph.nodes[i];
       Node& other = graph.nodes[j];
-      if (dead[j] || !IsPlainMatmul(other) || other.inputs != first.inputs ||
-          !stackable(first.weights[0], other.weights[0])) {
+      if (dead[j] || !Stackable(first, other) || !stackable(first.weights[0], other.weights[0])) {
         continue;
       }
       const ValueId out = first.outputs[0];
@@ -102,8 +124,8 @@ void FuseSharedInput(Graph& graph,
       const Operand slice{out, graph.values[out].width, graph.values[old].width};
       graph.values[out].width += slice.width;
       graph.values[out].name += "+" + graph.values[old].name;
-      first.weights.insert(first.weights.end(), other.weights.begin(), other.weights.end());
-      first.biases.insert(first.biases.end(), other.biases.begin(), other.biases.end());
+      AppendToParts(first.weights, other.weights, first.parts);
+      AppendToParts(first.biases, other.biases, first.parts);
       ReplaceReads(graph, old, slice);
       dead[j] = true;
     }
@@ -111,17 +133,34 @@ void FuseSharedInput(Graph& graph,
   EraseMarked(graph, dead);
 }
 
-void FuseSwiGlu(Graph& graph) {
+void FuseGate(Graph& graph) {
   const std::vector<int> producers = Producers(graph);
   const std::vector<int> uses = Uses(graph);
   std::vector<bool> dead(graph.nodes.size(), false);
   for (Node& node : graph.nodes) {
     if (node.op != Op::kMul) continue;
-    const int silu = producers[node.inputs[0].value];
-    if (graph.nodes[silu].op != Op::kSilu || uses[node.inputs[0].value] != 1) continue;
-    node.op = Op::kSwiGlu;
-    node.inputs[0] = graph.nodes[silu].inputs[0];
-    dead[silu] = true;
+    const int active = producers[node.inputs[0].value];
+    if (graph.nodes[active].op != Op::kActivate || uses[node.inputs[0].value] != 1) continue;
+    node.op = Op::kGated;
+    node.gate = graph.nodes[active].gate;
+    node.inputs[0] = graph.nodes[active].inputs[0];
+    dead[active] = true;
+  }
+  EraseMarked(graph, dead);
+}
+
+void FoldScales(Graph& graph) {
+  const std::vector<int> producers = Producers(graph);
+  const std::vector<int> uses = Uses(graph);
+  std::vector<bool> dead(graph.nodes.size(), false);
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& scale = graph.nodes[i];
+    if (scale.op != Op::kScale || uses[scale.inputs[0].value] != 1) continue;
+    Node& from = graph.nodes[producers[scale.inputs[0].value]];
+    if (from.op != Op::kEmbed) continue;
+    from.scale *= scale.scale;
+    from.outputs = scale.outputs;
+    dead[i] = true;
   }
   EraseMarked(graph, dead);
 }
@@ -165,15 +204,17 @@ void InsertQuantize(Graph& graph,
   std::vector<Made> made;
   std::vector<Node> nodes;
   for (Node& node : graph.nodes) {
-    const ValueType type =
-        node.op == Op::kMatmul ? activation_type(node.weights[0]) : ValueType::kFloat;
+    const ValueType type = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul
+                               ? activation_type(node.weights[0])
+                               : ValueType::kFloat;
     if (type != ValueType::kFloat) {
       const Operand from = node.inputs[0];
       auto it = std::find_if(made.begin(), made.end(),
                              [&](const Made& m) { return m.from == from && m.type == type; });
       if (it == made.end()) {
         const graph::Value& source = graph.values[from.value];
-        const ValueId out = graph.AddValue(source.name + ".q", from.width, source.rows);
+        const ValueId out =
+            graph.AddValue(source.name + ".q", from.width, source.rows, source.copies);
         graph.values[out].type = type;
         nodes.push_back({.op = Op::kQuantize, .inputs = {from}, .outputs = {out}});
         made.push_back({from, type, graph.Whole(out)});
@@ -195,7 +236,8 @@ void FuseQuantize(Graph& graph) {
     if (quantize.op != Op::kQuantize) continue;
     const Operand in = quantize.inputs[0];
     Node& producer = graph.nodes[producers[in.value]];
-    const bool fusable = producer.op == Op::kRmsNorm || producer.op == Op::kSwiGlu;
+    const bool fusable =
+        (producer.op == Op::kRmsNorm && producer.head_width == 0) || producer.op == Op::kGated;
     if (!fusable || uses[in.value] != 1 || in != graph.Whole(in.value)) continue;
     producer.outputs = quantize.outputs;
     dead[i] = true;

@@ -13,12 +13,15 @@ namespace kvasir::compile {
 void FuseRopeKvWrite(graph::Graph& graph);
 
 // Products of one input by several matrices -> one product by the stacked matrix (QKV, gate and
-// up), where `stackable(a, b)` says that two weights can be stacked.
+// up; of experts those of each), where `stackable(a, b)` says that two weights can be stacked.
 void FuseSharedInput(graph::Graph& graph,
                      const std::function<bool(const std::string&, const std::string&)>& stackable);
 
-// silu(gate) * up -> one node.
-void FuseSwiGlu(graph::Graph& graph);
+// gate(x) * up -> one node.
+void FuseGate(graph::Graph& graph);
+
+// A scale of what only it reads of an embedding -> the embedding's own.
+void FoldScales(graph::Graph& graph);
 
 // x + product, where neither is used elsewhere afterwards -> a product that adds onto x in place.
 void FuseResidual(graph::Graph& graph);
@@ -27,7 +30,7 @@ void FuseResidual(graph::Graph& graph);
 void InsertQuantize(graph::Graph& graph,
                     const std::function<graph::ValueType(const std::string&)>& activation_type);
 
-// A norm or SwiGLU that only a quantise node reads -> writes the quantised form itself.
+// A norm or gate that only a quantise node reads -> writes the quantised form itself.
 void FuseQuantize(graph::Graph& graph);
 
 // Drops nodes whose results nobody reads.

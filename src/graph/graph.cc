@@ -17,11 +17,15 @@ Arity ArityOf(Op op) {
       return {0, 0, 1};
     case Op::kMatmul:
       return {1, 2, 1};
+    case Op::kJoinHeads:
+      return {1, 2, 1};
     case Op::kKvWrite:
       return {2, 2, 0};
     case Op::kMul:
     case Op::kAdd:
-    case Op::kSwiGlu:
+    case Op::kGated:
+    case Op::kDispatch:
+    case Op::kCombine:
       return {2, 2, 1};
     case Op::kRopeKvWrite:
       return {3, 3, 1};
@@ -77,7 +81,20 @@ Status VerifyNode(const Graph& graph, const Node& node, size_t index,
       return fail("output does not exist or is made twice");
     }
   }
-  const bool elementwise = node.op == Op::kMul || node.op == Op::kAdd || node.op == Op::kSwiGlu;
+  const bool grouped = node.op == Op::kGroupedMatmul;
+  if (node.parts < 1 || (!grouped && node.parts != 1) || node.weights.size() % node.parts != 0) {
+    return fail("weights and parts disagree");
+  }
+  const bool by_heads = node.op == Op::kRope || node.op == Op::kSplitHeads;
+  if (node.head_width < 0 || (by_heads && node.head_width == 0) ||
+      (node.head_width > 0 && node.inputs[0].width % node.head_width != 0)) {
+    return fail("the input is not made of heads");
+  }
+  if (grouped && graph.values[node.inputs[0].value].rows != Rows::kHeads &&
+      graph.values[node.inputs[0].value].rows != Rows::kRouted) {
+    return fail("the input's rows belong to no part");
+  }
+  const bool elementwise = node.op == Op::kMul || node.op == Op::kAdd || node.op == Op::kGated;
   if (elementwise && (node.inputs[0].width != node.inputs[1].width ||
                       node.inputs[0].width != graph.values[node.outputs[0]].width)) {
     return fail("operands differ in width");
@@ -92,18 +109,20 @@ Status VerifyNode(const Graph& graph, const Node& node, size_t index,
 
 const char* Name(Op op) {
   static constexpr const char* kNames[] = {
-      "embed", "rms_norm", "matmul", "rope",        "scale",    "kv_write", "attention",
-      "silu",  "mul",      "add",    "select_rows", "quantize", "swiglu",   "rope_kv_write"};
+      "embed",          "rms_norm",     "matmul",     "rope",  "scale",       "kv_write",
+      "attention",      "activate",     "mul",        "add",   "select_rows", "quantize",
+      "gated",          "split_heads",  "join_heads", "route", "dispatch",    "combine",
+      "grouped_matmul", "rope_kv_write"};
   return kNames[static_cast<int>(op)];
 }
 
-ValueId Graph::AddValue(std::string name, int32_t width, Rows rows) {
-  values.push_back({std::move(name), rows, ValueType::kFloat, width});
+ValueId Graph::AddValue(std::string name, int32_t width, Rows rows, int32_t copies) {
+  values.push_back({std::move(name), rows, ValueType::kFloat, width, copies});
   return static_cast<ValueId>(values.size()) - 1;
 }
 
-Operand Graph::Append(Node node, std::string name, int32_t width, Rows rows) {
-  const ValueId out = AddValue(std::move(name), width, rows);
+Operand Graph::Append(Node node, std::string name, int32_t width, Rows rows, int32_t copies) {
+  const ValueId out = AddValue(std::move(name), width, rows, copies);
   node.outputs = {out};
   nodes.push_back(std::move(node));
   return Whole(out);
@@ -131,7 +150,9 @@ std::string Print(const Graph& graph) {
     }
     out += Name(node.op);
     for (const Operand& in : node.inputs) out += " " + Show(graph, in);
-    for (const std::string& w : node.weights) out += fmt::format(" @{}", w);
+    const size_t shown = node.parts > 1 ? node.weights.size() / node.parts : node.weights.size();
+    for (size_t i = 0; i < shown; ++i) out += fmt::format(" @{}", node.weights[i]);
+    if (node.parts > 1) out += fmt::format(" ... of {} parts", node.parts);
     if (node.residual) out += " +residual";
     out += '\n';
   }

@@ -3,12 +3,46 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <xxhash.h>
 
 #include "model/gguf.h"
 #include "model/safetensors.h"
 
 namespace kvasir::model {
+namespace {
+
+std::string Describe(const RopeConfig& r) {
+  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", r.theta, r.width,
+                     static_cast<int>(r.scaling), r.factor, r.original_context, r.attention_factor,
+                     r.low_frequency, r.high_frequency, r.beta_fast, r.beta_slow, r.mscale,
+                     r.mscale_all, r.truncate, fmt::join(r.factors, ","),
+                     fmt::join(r.long_factors, ","));
+}
+
+std::string Describe(const MoeConfig& m) {
+  const graph::Routing& r = m.routing;
+  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", m.ffn, m.shared_ffn, m.dense_layers,
+                     r.experts, r.used, r.groups, r.groups_used, static_cast<int>(r.score),
+                     r.normalize, r.scale);
+}
+
+// All that decides a result besides the tensors.
+std::string Describe(const ModelConfig& c) {
+  std::string windows;
+  for (int32_t layer = 0; layer < c.layers; ++layer) windows += c.HasWindow(layer) ? '1' : '0';
+  return fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", c.architecture, c.layers, c.hidden, c.heads,
+                     c.kv_heads, c.head_dim, c.ffn, c.vocab, c.context_length, c.rms_eps) +
+         fmt::format("/{}/{}/{}", c.sliding_window, windows, c.interleaved_rope) +
+         fmt::format("/{}/{}/{}", static_cast<int>(c.gate.kind), c.gate.alpha, c.gate.limit) +
+         fmt::format("/{}/{}/{}/{}/{}", c.norm_offset, c.embedding_scale, c.query_scale,
+                     c.attention_softcap, c.logit_softcap) +
+         fmt::format("/{}/{}/{}", Describe(c.rope), Describe(c.window_rope), c.has_window_rope) +
+         fmt::format("/{}/{}/{}/{}/{}/{}", Describe(c.moe), c.latent.rank, c.latent.q_rank,
+                     c.latent.nope, c.latent.rope, c.latent.value);
+}
+
+}  // namespace
 
 StatusOr<Checkpoint> LoadCheckpoint(const std::string& path) {
   std::error_code error;
@@ -23,15 +57,12 @@ std::string WeightsFingerprint(const Checkpoint& checkpoint) {
   XXH3_state_t* state = XXH3_createState();
   XXH3_128bits_reset(state);
   const ModelConfig& c = checkpoint.config;
-  const std::string config =
-      fmt::format("{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}/{}", c.architecture, c.layers, c.hidden,
-                  c.heads, c.kv_heads, c.head_dim, c.ffn, c.vocab, c.rms_eps, c.rope_theta,
-                  c.interleaved_rope, c.sliding_window);
+  const std::string config = Describe(c);
   XXH3_128bits_update(state, config.data(), config.size());
-  XXH3_128bits_update(state, c.rope_factors.data(), c.rope_factors.size() * sizeof(float));
   for (const auto& [name, view] : checkpoint.tensors) {
     const std::string header =
-        fmt::format("{}:{}:{}x{}", name, Info(view.dtype).name, view.rows, view.cols);
+        fmt::format("{}:{}:{}x{}:{}:{}:{}", name, Info(view.dtype).name, view.rows, view.cols,
+                    view.row_stride, view.col_stride, view.interleaved.width);
     XXH3_128bits_update(state, header.data(), header.size());
     XXH3_128bits_update(state, view.bytes.data(), view.bytes.size());
   }

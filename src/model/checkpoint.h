@@ -17,41 +17,31 @@
 #include "base/mapped_file.h"
 #include "base/status.h"
 #include "core/gguf_vocab.h"
+#include "model/config.h"
 
 namespace kvasir::model {
+
+// Of each `stride` rows those of [begin, begin + width) lie for the interleaved rotation: row 2i of
+// them goes to i, row 2i + 1 to i + width / 2 of the half-split one. Width 0: none.
+struct InterleavedRows {
+  int64_t stride = 0;
+  int64_t begin = 0;
+  int64_t width = 0;
+};
 
 // A row-major matrix [rows, cols] or a vector (rows == 1).
 struct TensorView {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  absl::Span<const uint8_t> bytes;  // exactly rows * cols elements
+  absl::Span<const uint8_t> bytes;  // exactly rows * cols elements, where they are dense
+  // Of float types, from one element to the next; both 0: dense.
+  int64_t row_stride = 0;
+  int64_t col_stride = 0;
+  InterleavedRows interleaved;
 };
 
 using TensorMap = std::map<std::string, TensorView, std::less<>>;
-
-struct ModelConfig {
-  std::string architecture;  // "llama" or "qwen2"
-  std::string name;
-  int32_t layers = 0;
-  int32_t hidden = 0;
-  int32_t heads = 0;
-  int32_t kv_heads = 0;
-  int32_t head_dim = 0;
-  int32_t ffn = 0;
-  int32_t vocab = 0;
-  int32_t context_length = 0;
-  float rms_eps = 1e-5f;
-  float rope_theta = 10000.0f;
-  // What each of the head_dim / 2 rotation frequencies is divided by (linear and llama3 scaling);
-  // empty: nothing.
-  std::vector<float> rope_factors;
-  // The rows of Q and K lie in the order of the interleaved rotation (GGUF of llama), not of the
-  // half-split one.
-  bool interleaved_rope = false;
-  int32_t sliding_window = 0;  // 0: none
-  std::vector<int32_t> eos_ids;
-};
 
 // What is known of text processing; at most one of the two tokenizer sources is set.
 struct TextFiles {

@@ -10,6 +10,9 @@
 
 #include <fmt/format.h>
 
+#include "model/architecture.h"
+#include "model/tensor_layout.h"
+
 namespace kvasir::model {
 namespace {
 
@@ -295,17 +298,6 @@ class Metadata {
     return static_cast<int32_t>(*v);
   }
 
-  StatusOr<float> Float(const std::string& key, std::optional<float> fallback) const {
-    const auto it = map_.find(key);
-    if (it == map_.end() && fallback) return *fallback;
-    const auto* v = Find<double>(key);
-    // Bounded so that the float is neither zero nor infinite.
-    if (v == nullptr || !(*v >= std::numeric_limits<float>::min()) || !(*v < 1e12)) {
-      return Malformed(absl::StrCat(key, ": missing, or no positive number"));
-    }
-    return static_cast<float>(*v);
-  }
-
   bool Bool(const std::string& key, bool fallback) const {
     const auto* v = Find<bool>(key);
     return v == nullptr ? fallback : *v;
@@ -315,33 +307,60 @@ class Metadata {
   const absl::flat_hash_map<std::string, GgufValue>& map_;
 };
 
-// Linear scaling is a metadata value, llama3's is a tensor of factors.
-StatusOr<std::vector<float>> RopeFactors(const Metadata& meta, const GgufFile& file,
-                                         const std::string& prefix, int32_t head_dim) {
-  const auto* type = meta.Find<std::string>(prefix + ".rope.scaling.type");
-  if (type != nullptr && *type == "linear") {
-    KVASIR_ASSIGN_OR_RETURN(const float factor,
-                            meta.Float(prefix + ".rope.scaling.factor", std::nullopt));
-    return std::vector<float>(head_dim / 2, factor);
+class GgufSource final : public ConfigSource {
+ public:
+  GgufSource(const GgufFile& file, std::string architecture)
+      : file_(file), architecture_(std::move(architecture)) {}
+
+  bool is_gguf() const override { return true; }
+
+ protected:
+  std::optional<ConfigValue> Find(FieldName field) const override {
+    if (field.gguf == nullptr) return std::nullopt;
+    const auto it = file_.metadata.find(Path(field));
+    if (it == file_.metadata.end()) return std::nullopt;
+    return it->second;
   }
-  if (type != nullptr && *type != "none") {
-    return absl::UnimplementedError(
-        absl::StrCat(prefix, ".rope.scaling.type: '", *type, "' is not supported"));
+  std::string Path(FieldName field) const override {
+    return absl::StrCat(architecture_, ".", field.gguf);
   }
-  const auto it = file.tensors.find("rope_freqs.weight");
+
+ private:
+  const GgufFile& file_;
+  const std::string architecture_;
+};
+
+// Factors of the rotation's frequencies, which are tensors; empty without one.
+StatusOr<std::vector<float>> RopeFactors(const GgufFile& file, const char* name, int32_t width) {
+  const auto it = file.tensors.find(name);
   if (it == file.tensors.end()) return std::vector<float>{};
   const TensorView& tensor = it->second;
-  if (tensor.dtype != DType::kF32 || tensor.rows != 1 || tensor.cols != head_dim / 2) {
-    return Malformed("tensor 'rope_freqs.weight' is no F32 vector of half the head size");
+  if (tensor.dtype != DType::kF32 || tensor.rows != 1 || tensor.cols != width / 2) {
+    return Malformed(
+        absl::StrCat("tensor '", name, "' is no F32 vector of half the rotated columns"));
   }
   std::vector<float> out(tensor.cols);
   std::memcpy(out.data(), tensor.bytes.data(), tensor.bytes.size());
   for (float f : out) {
     if (!(f > 0.0f) || !std::isfinite(f)) {
-      return Malformed("tensor 'rope_freqs.weight' has a value that is not positive and finite");
+      return Malformed(
+          absl::StrCat("tensor '", name, "' has a value that is not positive and finite"));
     }
   }
   return out;
+}
+
+Status ReadRopeFactors(const GgufFile& file, RopeConfig& rope) {
+  KVASIR_ASSIGN_OR_RETURN(rope.long_factors,
+                          RopeFactors(file, "rope_factors_long.weight", rope.width));
+  if (rope.long_factors.empty()) {
+    KVASIR_ASSIGN_OR_RETURN(rope.factors, RopeFactors(file, "rope_freqs.weight", rope.width));
+    return absl::OkStatus();
+  }
+  rope.scaling = RopeScaling::kLongRope;
+  KVASIR_ASSIGN_OR_RETURN(rope.factors, RopeFactors(file, "rope_factors_short.weight", rope.width));
+  if (rope.factors.empty()) return Malformed("tensor 'rope_factors_short.weight' is missing");
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -379,39 +398,17 @@ StatusOr<GgufFile> ParseGguf(absl::Span<const uint8_t> bytes) {
 
 StatusOr<ModelConfig> GgufConfig(const GgufFile& file) {
   const Metadata meta(file);
-  ModelConfig c;
-  KVASIR_ASSIGN_OR_RETURN(c.architecture, meta.String("general.architecture"));
-  if (c.architecture != "llama" && c.architecture != "qwen2") {
-    return absl::UnimplementedError(absl::StrCat("general.architecture: '", c.architecture,
-                                                 "' is not supported (llama and qwen2 are)"));
+  KVASIR_ASSIGN_OR_RETURN(const std::string name, meta.String("general.architecture"));
+  const Architecture* architecture = FindGguf(name);
+  if (architecture == nullptr) {
+    return absl::UnimplementedError(
+        fmt::format("general.architecture: '{}' is not supported ({} are)", name.substr(0, 64),
+                    SupportedGguf()));
   }
-  const std::string a = c.architecture;
-  if (const auto* name = meta.Find<std::string>("general.name")) c.name = *name;
-  constexpr int64_t kMax = 1 << 24;
-  KVASIR_ASSIGN_OR_RETURN(c.layers, meta.Int(a + ".block_count", 1, 4096));
-  KVASIR_ASSIGN_OR_RETURN(c.hidden, meta.Int(a + ".embedding_length", 1, 1 << 20));
-  KVASIR_ASSIGN_OR_RETURN(c.heads, meta.Int(a + ".attention.head_count", 1, 4096));
-  KVASIR_ASSIGN_OR_RETURN(c.kv_heads, meta.Int(a + ".attention.head_count_kv", 1, 4096, c.heads));
-  KVASIR_ASSIGN_OR_RETURN(c.head_dim,
-                          meta.Int(a + ".attention.key_length", 1, 4096, c.hidden / c.heads));
-  if (c.head_dim == 0) {
-    return Malformed(absl::StrCat(a, ".attention.key_length: missing, and ", a,
-                                  ".embedding_length is below the head count"));
-  }
-  KVASIR_ASSIGN_OR_RETURN(c.ffn, meta.Int(a + ".feed_forward_length", 1, kMax));
-  KVASIR_ASSIGN_OR_RETURN(c.context_length, meta.Int(a + ".context_length", 1, kMax));
-  KVASIR_ASSIGN_OR_RETURN(const int32_t rotated,
-                          meta.Int(a + ".rope.dimension_count", 1, 4096, c.head_dim));
-  if (rotated != c.head_dim) {
-    return absl::UnimplementedError(absl::StrCat(a, ".rope.dimension_count: ", rotated, " of ",
-                                                 c.head_dim, " (partial rotation)"));
-  }
-  KVASIR_ASSIGN_OR_RETURN(c.rms_eps,
-                          meta.Float(a + ".attention.layer_norm_rms_epsilon", std::nullopt));
-  KVASIR_ASSIGN_OR_RETURN(c.rope_theta, meta.Float(a + ".rope.freq_base", 10000.0f));
-  KVASIR_ASSIGN_OR_RETURN(c.rope_factors, RopeFactors(meta, file, a, c.head_dim));
-  KVASIR_ASSIGN_OR_RETURN(c.sliding_window, meta.Int(a + ".attention.sliding_window", 0, kMax, 0));
-  c.interleaved_rope = c.architecture == "llama";
+  GgufSource source(file, name);
+  KVASIR_ASSIGN_OR_RETURN(ModelConfig c, ReadConfig(*architecture, source));
+  if (const auto* title = meta.Find<std::string>("general.name")) c.name = *title;
+  KVASIR_RETURN_IF_ERROR(ReadRopeFactors(file, c.rope));
   const auto embed = file.tensors.find("token_embd.weight");
   if (embed == file.tensors.end()) return Malformed("tensor 'token_embd.weight' is missing");
   c.vocab = static_cast<int32_t>(embed->second.rows);
@@ -500,6 +497,7 @@ StatusOr<Checkpoint> LoadParts(const std::string& path) {
   KVASIR_ASSIGN_OR_RETURN(out.config, GgufConfig(file));
   KVASIR_ASSIGN_OR_RETURN(out.text, GgufText(file));
   out.tensors = std::move(file.tensors);
+  KVASIR_RETURN_IF_ERROR(SplitTensors(out));
   return out;
 }
 

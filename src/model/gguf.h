@@ -7,17 +7,15 @@
 
 #include <cstdint>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "base/status.h"
 #include "model/checkpoint.h"
+#include "model/config_source.h"
 
 namespace kvasir::model {
 
-// A metadata value. Integers of all widths become int64_t, floats double.
-using GgufValue = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
-                               std::vector<double>, std::vector<std::string>>;
+using GgufValue = ConfigValue;
 
 struct GgufFile {
   absl::flat_hash_map<std::string, GgufValue> metadata;

@@ -316,8 +316,8 @@ TEST(GgufConfig, ReadsAndDefaults) {
   EXPECT_EQ(config->head_dim, 16);
   EXPECT_EQ(config->vocab, 4);
   EXPECT_TRUE(config->interleaved_rope);
-  EXPECT_EQ(config->rope_theta, 10000.0f);
-  EXPECT_TRUE(config->rope_factors.empty());
+  EXPECT_EQ(config->rope.theta, 10000.0f);
+  EXPECT_TRUE(config->rope.factors.empty());
   EXPECT_THAT(config->eos_ids, ElementsAre(2));
 }
 
@@ -341,14 +341,16 @@ TEST(GgufConfig, NamesTheKeyAtFault) {
       ConfigErrorOf(
           GoodFile().Without("general.architecture").String("general.architecture", "rwkv")),
       AllOf(StartsWith("general.architecture"), HasSubstr("rwkv")));
-  EXPECT_THAT(ConfigErrorOf(GoodFile().Int("llama.rope.dimension_count", 8)),
+  EXPECT_THAT(ConfigErrorOf(GoodFile().Int("llama.rope.dimension_count", 0)),
               HasSubstr("llama.rope.dimension_count"));
   EXPECT_THAT(ConfigErrorOf(GoodFile().Float("llama.rope.freq_base", -1.0f)),
               StartsWith("llama.rope.freq_base"));
-  EXPECT_THAT(ConfigErrorOf(GoodFile().String("llama.rope.scaling.type", "yarn")),
-              AllOf(StartsWith("llama.rope.scaling.type"), HasSubstr("yarn")));
-  EXPECT_THAT(ConfigErrorOf(GoodFile().String("llama.rope.scaling.type", "linear")),
-              StartsWith("llama.rope.scaling.factor"));
+  EXPECT_THAT(ConfigErrorOf(GoodFile().String("llama.rope.scaling.type", "spiral")),
+              AllOf(StartsWith("llama.rope.scaling.type"), HasSubstr("spiral")));
+  for (const char* type : {"linear", "yarn"}) {
+    EXPECT_THAT(ConfigErrorOf(GoodFile().String("llama.rope.scaling.type", type)),
+                StartsWith("llama.rope.scaling.factor"));
+  }
   EXPECT_THAT(
       ConfigErrorOf(Writer(GoodFile()).Tensor("rope_freqs.weight", {7}, kF32Type, Floats(7))),
       HasSubstr("rope_freqs.weight"));
@@ -368,14 +370,15 @@ TEST(GgufConfig, ReadsRopeFactors) {
       GoodFile().Tensor("rope_freqs.weight", {8}, kF32Type, factors).Bytes();
   StatusOr<ModelConfig> config = GgufConfig(*ParseGguf(bytes));
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_THAT(config->rope_factors, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
+  EXPECT_THAT(config->rope.factors, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
   bytes = GoodFile()
               .String("llama.rope.scaling.type", "linear")
               .Float("llama.rope.scaling.factor", 4.0f)
               .Bytes();
   config = GgufConfig(*ParseGguf(bytes));
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->rope_factors, std::vector<float>(8, 4.0f));
+  EXPECT_EQ(config->rope.scaling, RopeScaling::kLinear);
+  EXPECT_EQ(config->rope.factor, 4.0f);
 }
 
 TEST(GgufConfig, RefusesEndTokensOutsideTheVocabulary) {

@@ -1,13 +1,11 @@
 #include "model/safetensors.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <numbers>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -15,7 +13,12 @@
 #include <vector>
 
 #include <absl/strings/match.h>
-#include <absl/strings/strip.h>
+#include <absl/strings/str_split.h>
+
+#include <fmt/format.h>
+
+#include "model/architecture.h"
+#include "model/tensor_layout.h"
 
 namespace kvasir::model {
 namespace {
@@ -140,118 +143,77 @@ Status CheckOverlaps(const TensorMap& tensors) {
   return absl::OkStatus();
 }
 
-// Reads typed fields of config.json; the first error is kept.
-class ConfigReader {
- public:
-  explicit ConfigReader(const json& object) : object_(object) {}
-
-  const Status& status() const { return status_; }
-
-  int32_t Int(const char* key, int64_t low, int64_t high, std::optional<int32_t> fallback = {}) {
-    const auto it = object_.find(key);
-    if ((it == object_.end() || it->is_null()) && fallback) return *fallback;
-    if (it == object_.end() || !it->is_number_integer()) return Fail(key, "missing, or no integer");
-    const int64_t value = it->get<int64_t>();
-    if (value < low || value > high) return Fail(key, absl::StrCat(value, " is out of range"));
-    return static_cast<int32_t>(value);
-  }
-
-  float Float(const char* key, std::optional<float> fallback = {}) {
-    const auto it = object_.find(key);
-    if ((it == object_.end() || it->is_null()) && fallback) return *fallback;
-    // Bounded so that the float is neither zero nor infinite.
-    const double value = it != object_.end() && it->is_number() ? it->get<double>() : 0.0;
-    if (!(value >= std::numeric_limits<float>::min() && value < 1e12)) {
-      return static_cast<float>(Fail(key, "missing, or no positive number"));
-    }
-    return static_cast<float>(value);
-  }
-
-  std::string String(const char* key, std::string fallback) {
-    const auto it = object_.find(key);
-    return it != object_.end() && it->is_string() ? it->get<std::string>() : fallback;
-  }
-
-  bool Bool(const char* key) const {
-    const auto it = object_.find(key);
-    return it != object_.end() && it->is_boolean() && it->get<bool>();
-  }
-
- private:
-  int32_t Fail(const char* key, absl::string_view what) {
-    if (status_.ok()) status_ = Malformed(absl::StrCat("config.json: ", key, ": ", what));
-    return 1;
-  }
-
-  const json& object_;
-  Status status_;
-};
-
-// The rotation scaling of Llama 3.1: long wavelengths are divided by `factor`, short ones kept,
-// those between interpolated.
-std::vector<float> Llama3Factors(int32_t head_dim, double theta, double factor, double low,
-                                 double high, double original_context) {
-  std::vector<float> out(head_dim / 2);
-  for (int32_t i = 0; i < head_dim / 2; ++i) {
-    const double frequency = std::pow(theta, -2.0 * i / head_dim);
-    const double wavelength = 2.0 * std::numbers::pi / frequency;
-    if (wavelength < original_context / high) {
-      out[i] = 1.0f;
-    } else if (wavelength > original_context / low) {
-      out[i] = static_cast<float>(factor);
-    } else {
-      const double smooth = (original_context / wavelength - low) / (high - low);
-      out[i] = static_cast<float>(1.0 / ((1.0 - smooth) / factor + smooth));
-    }
-  }
+template <typename T>
+std::vector<T> Items(const json& array) {
+  std::vector<T> out;
+  out.reserve(array.size());
+  for (const json& item : array) out.push_back(item.get<T>());
   return out;
 }
 
-// Fills theta and factors from `rope_parameters` (new) or `rope_theta` and `rope_scaling` (old).
-Status ReadRope(const json& root, ModelConfig& c) {
-  const auto find_object = [&](const char* key) -> const json* {
-    const auto it = root.find(key);
-    return it != root.end() && it->is_object() ? &*it : nullptr;
-  };
-  const json* rope = find_object("rope_parameters");
-  ConfigReader old(root);
-  c.rope_theta = old.Float("rope_theta", 10000.0f);
-  if (rope == nullptr) rope = find_object("rope_scaling");
-  KVASIR_RETURN_IF_ERROR(old.status());
-  if (rope == nullptr) return absl::OkStatus();
-  ConfigReader reader(*rope);
-  c.rope_theta = reader.Float("rope_theta", c.rope_theta);
-  const std::string type = reader.String("rope_type", reader.String("type", "default"));
-  if (type == "linear") {
-    c.rope_factors.assign(c.head_dim / 2, reader.Float("factor"));
-  } else if (type == "llama3") {
-    const float factor = reader.Float("factor");
-    const float low = reader.Float("low_freq_factor");
-    const float high = reader.Float("high_freq_factor");
-    const int32_t original = reader.Int("original_max_position_embeddings", 1, 1 << 24);
-    KVASIR_RETURN_IF_ERROR(reader.status());
-    if (!(low < high)) {
-      return Malformed("config.json: high_freq_factor: is not above low_freq_factor");
-    }
-    c.rope_factors = Llama3Factors(c.head_dim, c.rope_theta, factor, low, high, original);
-  } else if (type != "default") {
-    return absl::UnimplementedError(
-        absl::StrCat("config.json: rope_type: '", type, "' is not supported"));
-  }
-  return reader.status();
+bool All(const json& array, bool (json::*is)() const noexcept) {
+  return std::all_of(array.begin(), array.end(), [&](const json& item) { return (item.*is)(); });
 }
 
-StatusOr<std::string> Architecture(const json& root) {
+std::optional<ConfigValue> ToValue(const json& value) {
+  if (value.is_boolean()) return value.get<bool>();
+  // What exceeds int64_t comes out negative, which no field allows.
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number()) return value.get<double>();
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array() || value.empty()) return std::nullopt;
+  if (All(value, &json::is_number_integer)) return Items<int64_t>(value);
+  if (All(value, &json::is_number)) return Items<double>(value);
+  if (All(value, &json::is_string)) return Items<std::string>(value);
+  return std::nullopt;
+}
+
+class JsonSource final : public ConfigSource {
+ public:
+  explicit JsonSource(const json& root) : root_(root) {}
+
+  bool is_gguf() const override { return false; }
+
+ protected:
+  std::optional<ConfigValue> Find(FieldName field) const override {
+    if (field.hugging_face == nullptr) return std::nullopt;
+    const json* at = &root_;
+    for (const absl::string_view key : absl::StrSplit(field.hugging_face, '.')) {
+      if (!at->is_object()) return std::nullopt;
+      const auto it = at->find(std::string(key));
+      if (it == at->end()) return std::nullopt;
+      at = &*it;
+    }
+    return at->is_null() ? std::nullopt : ToValue(*at);
+  }
+  std::string Path(FieldName field) const override {
+    return absl::StrCat("config.json: ", field.hugging_face);
+  }
+
+ private:
+  const json& root_;
+};
+
+StatusOr<const Architecture*> ArchitectureOf(const json& root) {
   const auto it = root.find("architectures");
   const std::string name =
       it != root.end() && it->is_array() && !it->empty() && (*it)[0].is_string()
           ? (*it)[0].get<std::string>()
           : "";
-  if (name == "LlamaForCausalLM" || name == "MistralForCausalLM") return std::string("llama");
-  if (name == "Qwen2ForCausalLM") return std::string("qwen2");
-  return absl::UnimplementedError(absl::StrCat(
-      "config.json: architectures: '", name,
-      "' is not supported (LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM are)"));
+  if (const Architecture* found = FindHuggingFace(name)) return found;
+  return absl::UnimplementedError(
+      fmt::format("config.json: architectures: '{}' is not supported ({} are)", name.substr(0, 64),
+                  SupportedClasses()));
+}
+
+void CheckActivation(ConfigSource& source, graph::GateKind kind) {
+  const bool gelu = kind == graph::GateKind::kGelu;
+  const FieldName plain = {"hidden_act", nullptr};
+  const FieldName of_gemma = {"hidden_activation", nullptr};
+  const FieldName field = gelu && source.Has(of_gemma) ? of_gemma : plain;
+  const char* expected = gelu ? "gelu_pytorch_tanh" : "silu";
+  const std::string stated = source.String(field, expected);
+  if (stated != expected) source.FailUnsupported(field, stated, absl::StrCat(expected, " is"));
 }
 
 void ReadEosIds(const json& root, ModelConfig& c) {
@@ -270,36 +232,6 @@ void ReadEosIds(const json& root, ModelConfig& c) {
   } else {
     add(*it);
   }
-}
-
-// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight"; unknown names stay.
-std::string CanonicalName(absl::string_view name) {
-  static constexpr std::pair<absl::string_view, absl::string_view> kTop[] = {
-      {"model.embed_tokens.", "token_embd."},
-      {"model.norm.", "output_norm."},
-      {"lm_head.", "output."},
-  };
-  static constexpr std::pair<absl::string_view, absl::string_view> kLayer[] = {
-      {"input_layernorm.", "attn_norm."},    {"self_attn.q_proj.", "attn_q."},
-      {"self_attn.k_proj.", "attn_k."},      {"self_attn.v_proj.", "attn_v."},
-      {"self_attn.o_proj.", "attn_output."}, {"post_attention_layernorm.", "ffn_norm."},
-      {"mlp.gate_proj.", "ffn_gate."},       {"mlp.up_proj.", "ffn_up."},
-      {"mlp.down_proj.", "ffn_down."},
-  };
-  for (const auto& [from, to] : kTop) {
-    absl::string_view rest = name;
-    if (absl::ConsumePrefix(&rest, from)) return absl::StrCat(to, rest);
-  }
-  absl::string_view rest = name;
-  if (!absl::ConsumePrefix(&rest, "model.layers.")) return std::string(name);
-  const size_t dot = rest.find('.');
-  if (dot == absl::string_view::npos) return std::string(name);
-  const absl::string_view layer = rest.substr(0, dot);
-  rest.remove_prefix(dot + 1);
-  for (const auto& [from, to] : kLayer) {
-    if (absl::ConsumePrefix(&rest, from)) return absl::StrCat("blk.", layer, ".", to, rest);
-  }
-  return std::string(name);
 }
 
 // The string at `key` of an object; empty when there is none.
@@ -352,6 +284,7 @@ StatusOr<TextFiles> ReadTextFiles(const std::filesystem::path& folder) {
 }
 
 Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
+  const Architecture& architecture = *FindArchitecture(out.config.architecture);
   std::vector<std::filesystem::path> paths;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
@@ -367,13 +300,13 @@ Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
       return Status(tensors.status().code(), absl::StrCat(file, ": ", tensors.status().message()));
     }
     for (const auto& [name, view] : *tensors) {
-      if (!out.tensors.emplace(CanonicalName(name), view).second) {
+      if (!out.tensors.emplace(CanonicalName(architecture, name), view).second) {
         return Malformed(absl::StrCat(file, ": tensor '", name, "' occurs in two files"));
       }
     }
     out.files.push_back(std::move(mapped));
   }
-  return absl::OkStatus();
+  return SplitTensors(out);
 }
 
 StatusOr<Checkpoint> LoadFolder(const std::filesystem::path& folder) {
@@ -425,30 +358,12 @@ StatusOr<TensorMap> ParseSafetensors(absl::Span<const uint8_t> bytes) {
 StatusOr<ModelConfig> HuggingFaceConfig(std::string_view text) {
   const std::optional<json> root = ParseJson({text.data(), text.size()});
   if (!root || !root->is_object()) return Malformed("config.json: is no JSON object");
-  ModelConfig c;
-  KVASIR_ASSIGN_OR_RETURN(c.architecture, Architecture(*root));
-  ConfigReader reader(*root);
-  c.layers = reader.Int("num_hidden_layers", 1, 4096);
-  c.hidden = reader.Int("hidden_size", 1, 1 << 20);
-  c.heads = reader.Int("num_attention_heads", 1, 4096);
-  c.kv_heads = reader.Int("num_key_value_heads", 1, 4096, c.heads);
-  c.head_dim = reader.Int("head_dim", 1, 4096, c.hidden / std::max(c.heads, 1));
-  c.ffn = reader.Int("intermediate_size", 1, 1 << 24);
-  c.vocab = reader.Int("vocab_size", 1, 1 << 24);
-  c.context_length = reader.Int("max_position_embeddings", 1, 1 << 24, 2048);
-  c.rms_eps = reader.Float("rms_norm_eps", 1e-6f);
-  const std::string activation = reader.String("hidden_act", "silu");
-  const bool windowed = c.architecture != "qwen2" || reader.Bool("use_sliding_window");
-  if (windowed) c.sliding_window = reader.Int("sliding_window", 0, 1 << 24, 0);
-  KVASIR_RETURN_IF_ERROR(reader.status());
-  if (c.head_dim == 0) {
-    return Malformed("config.json: head_dim: missing, and hidden_size is below the head count");
-  }
-  if (activation != "silu") {
-    return absl::UnimplementedError(
-        absl::StrCat("config.json: hidden_act: '", activation, "' is not supported (silu is)"));
-  }
-  KVASIR_RETURN_IF_ERROR(ReadRope(*root, c));
+  KVASIR_ASSIGN_OR_RETURN(const Architecture* architecture, ArchitectureOf(*root));
+  JsonSource source(*root);
+  KVASIR_ASSIGN_OR_RETURN(ModelConfig c, ReadConfig(*architecture, source));
+  c.vocab = source.Int({"vocab_size", nullptr}, 1, 1 << 24);
+  CheckActivation(source, c.gate.kind);
+  KVASIR_RETURN_IF_ERROR(source.status());
   ReadEosIds(*root, c);
   return c;
 }

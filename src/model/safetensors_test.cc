@@ -218,7 +218,7 @@ TEST(HuggingFaceConfig, ReadsAndDefaults) {
   EXPECT_EQ(config->architecture, "llama");
   EXPECT_EQ(config->head_dim, 16);
   EXPECT_EQ(config->kv_heads, 2);
-  EXPECT_EQ(config->rope_theta, 500000.0f);
+  EXPECT_EQ(config->rope.theta, 500000.0f);
   EXPECT_FALSE(config->interleaved_rope);
   EXPECT_THAT(config->eos_ids, ElementsAre(2));
   root.erase("num_key_value_heads");
@@ -269,8 +269,8 @@ TEST(HuggingFaceConfig, NamesTheKeyAtFault) {
   root["architectures"] = {"RwkvForCausalLM"};
   EXPECT_THAT(MessageOf(Config(root)), AllOf(HasSubstr("architectures"), HasSubstr("Rwkv")));
   root = GoodConfig();
-  root["rope_scaling"] = {{"rope_type", "yarn"}};
-  EXPECT_THAT(MessageOf(Config(root)), AllOf(HasSubstr("rope_type"), HasSubstr("yarn")));
+  root["rope_scaling"] = {{"rope_type", "spiral"}};
+  EXPECT_THAT(MessageOf(Config(root)), AllOf(HasSubstr("rope_type"), HasSubstr("spiral")));
   root["rope_scaling"] = {{"type", "linear"}};
   EXPECT_THAT(MessageOf(Config(root)), HasSubstr("factor"));
   // More heads than the hidden size leave none of it to a head.
@@ -285,23 +285,12 @@ TEST(HuggingFaceConfig, ReadsRopeParametersOverTheOlderKeys) {
   root["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e6}};
   const StatusOr<ModelConfig> config = Config(root);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->rope_theta, 1e6f);
-  EXPECT_TRUE(config->rope_factors.empty());
+  EXPECT_EQ(config->rope.theta, 1e6f);
+  EXPECT_EQ(config->rope.scaling, RopeScaling::kNone);
 }
 
-// The definition, in the form of the model's own publication: the frequency that llama3 scaling
-// gives, rather than its divisor.
-double Llama3Frequency(double frequency, double factor, double low, double high, double context) {
-  const double wavelength = 2.0 * std::acos(-1.0) / frequency;
-  if (wavelength < context / high) return frequency;
-  if (wavelength > context / low) return frequency / factor;
-  const double smooth = (context / wavelength - low) / (high - low);
-  return (1.0 - smooth) * frequency / factor + smooth * frequency;
-}
-
-TEST(HuggingFaceConfig, ComputesLlama3RopeFactors) {
+TEST(HuggingFaceConfig, ReadsLlama3Scaling) {
   json root = GoodConfig();
-  root["head_dim"] = 64;
   root["rope_scaling"] = {{"rope_type", "llama3"},
                           {"factor", 8.0},
                           {"low_freq_factor", 1.0},
@@ -309,19 +298,9 @@ TEST(HuggingFaceConfig, ComputesLlama3RopeFactors) {
                           {"original_max_position_embeddings", 8192}};
   const StatusOr<ModelConfig> config = Config(root);
   ASSERT_TRUE(config.ok()) << config.status();
-  ASSERT_EQ(config->rope_factors.size(), 32u);
-  int between = 0;
-  for (int i = 0; i < 32; ++i) {
-    const double frequency = std::pow(500000.0, -2.0 * i / 64);
-    const float factor = config->rope_factors[i];
-    EXPECT_NEAR(frequency / factor, Llama3Frequency(frequency, 8.0, 1.0, 4.0, 8192),
-                1e-6 * frequency);
-    between += factor > 1.0f && factor < 8.0f;
-  }
-  EXPECT_EQ(config->rope_factors.front(), 1.0f);
-  EXPECT_EQ(config->rope_factors.back(), 8.0f);
-  EXPECT_GT(between, 0);
-
+  EXPECT_EQ(config->rope.scaling, RopeScaling::kLlama3);
+  EXPECT_EQ(config->rope.factor, 8.0f);
+  EXPECT_EQ(config->rope.original_context, 8192);
   for (const char* key :
        {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
     json damaged = root;
@@ -331,6 +310,38 @@ TEST(HuggingFaceConfig, ComputesLlama3RopeFactors) {
   // Nothing lies between equal bounds, and interpolating there would divide by zero.
   root["rope_scaling"]["low_freq_factor"] = 4.0;
   EXPECT_THAT(MessageOf(Config(root)), HasSubstr("high_freq_factor"));
+}
+
+TEST(HuggingFaceConfig, ReadsLongRopeFactorsOfHalfTheHead) {
+  json root = GoodConfig();
+  root["architectures"] = {"Phi3ForCausalLM"};
+  root["original_max_position_embeddings"] = 128;
+  root["rope_scaling"] = {{"type", "longrope"},
+                          {"short_factor", std::vector<float>(8, 1.0f)},
+                          {"long_factor", std::vector<float>(8, 2.0f)}};
+  const StatusOr<ModelConfig> config = Config(root);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.original_context, 128);
+  EXPECT_EQ(config->rope.long_factors, std::vector<float>(8, 2.0f));
+  root["rope_scaling"]["long_factor"] = {2.0, 2.0};
+  EXPECT_THAT(MessageOf(Config(root)), HasSubstr("long_factor"));
+  root["rope_scaling"]["long_factor"] = std::vector<float>(8, 0.0f);
+  EXPECT_THAT(MessageOf(Config(root)), HasSubstr("not positive"));
+}
+
+TEST(HuggingFaceConfig, ReadsWhichLayersHaveAWindow) {
+  json root = GoodConfig();
+  root["architectures"] = {"Gemma2ForCausalLM"};
+  root["hidden_activation"] = "gelu_pytorch_tanh";
+  root["sliding_window"] = 64;
+  root["num_hidden_layers"] = 3;
+  EXPECT_THAT(Config(root)->windowed, ElementsAre(true, false, true));
+  root["layer_types"] = {"full_attention", "sliding_attention", "full_attention"};
+  EXPECT_THAT(Config(root)->windowed, ElementsAre(false, true, false));
+  root["layer_types"] = {"full_attention"};
+  EXPECT_THAT(MessageOf(Config(root)), HasSubstr("layer_types"));
+  root["layer_types"] = {"full_attention", "linear_attention", "full_attention"};
+  EXPECT_THAT(MessageOf(Config(root)), HasSubstr("linear_attention"));
 }
 
 TEST(LoadHuggingFace, LoadsAFolderOfTwoShards) {

@@ -204,7 +204,7 @@ std::vector<float> AttendAll(const CpuKernels& kernels, const std::vector<uint16
   std::vector<const float*> q(rows);
   for (int32_t r = 0; r < rows; ++r) q[r] = queries.data() + r * dim;
   const std::vector<int32_t> first(rows, 0);
-  std::vector<float> maximum(rows), sum(rows), values(rows * dim), scratch(AttendScratch(dim));
+  std::vector<float> maximum(rows), sum(rows), values(rows * dim), scratch(AttendScratch(dim, dim));
   std::vector<float> into_max(rows, -INFINITY), into_sum(rows, 0), into(rows * dim, 0);
   for (int32_t base = 0; base <= positions.back(); base += kKvSuperTile) {
     AttendArgs args;
@@ -214,7 +214,7 @@ std::vector<float> AttendAll(const CpuKernels& kernels, const std::vector<uint16
       args.v[u] = reinterpret_cast<const uint8_t*>(v.data() + at);
     }
     args.base = base;
-    args.head_dim = dim;
+    args.k_dim = args.v_dim = dim;
     args.rows = rows;
     args.q = q.data();
     args.first = first.data();
@@ -267,6 +267,53 @@ TEST(AttendTest, MatchesSoftmaxAndNoRowDependsOnTheOthers) {
       }
       EXPECT_NEAR(alone[d], want, 1e-4);
     }
+  }
+}
+
+// Keys of 48 columns whose first 32 are the values, as latent attention keeps them.
+TEST(AttendTest, ValuesWithinKeysGiveWhatValuesOfTheirOwnGive) {
+  constexpr int32_t kKeys = 48, kValues = 32, kPositions = 100;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  std::vector<uint16_t> k(112 * kKeys), v(112 * kValues);
+  for (uint16_t& x : k) x = ToBf16(normal(random)).bits;
+  for (int32_t t = 0; t < 112; ++t) {
+    for (int32_t d = 0; d < kValues; ++d) {
+      v[t * kValues + d] = k[t / 16 * 16 * kKeys + d * 16 + t % 16];
+    }
+  }
+  std::vector<float> query(kKeys);
+  for (float& x : query) x = normal(random) * 0.3f;
+  const float* q = query.data();
+  const int32_t first = 0, last = kPositions - 1;
+  std::vector<float> scratch(AttendScratch(kKeys, kValues));
+  AttendArgs args;
+  for (int32_t u = 0; u < 7; ++u) {
+    args.k[u] = reinterpret_cast<const uint8_t*>(k.data() + u * 16 * kKeys);
+    args.v[u] = reinterpret_cast<const uint8_t*>(v.data() + u * 16 * kValues);
+  }
+  args.k_dim = kKeys;
+  args.v_dim = kValues;
+  args.rows = 1;
+  args.q = &q;
+  args.first = &first;
+  args.last = &last;
+  args.scratch = scratch.data();
+  args.softcap = 2.0f;
+  const auto attend = [&](const CpuKernels& kernels, bool v_in_k) {
+    std::vector<float> state(2 + kValues);
+    args.v_in_k = v_in_k;
+    args.maximum = &state[0];
+    args.sum = &state[1];
+    args.values = &state[2];
+    kernels.attend(args);
+    return state;
+  };
+  const std::vector<float> want = attend(*ScalarKernels(), false);
+  EXPECT_LE(want[0], 2.0f);  // the cap
+  EXPECT_EQ(attend(*ScalarKernels(), true), want);
+  for (const CpuKernels* kernels : OtherFamilies()) {
+    EXPECT_EQ(attend(*kernels, true), want) << kernels->name;
   }
 }
 

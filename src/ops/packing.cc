@@ -231,10 +231,10 @@ void PackQuantizedRow(const MatrixSource& source, const uint8_t* row_data, Panel
   }
 }
 
-void PackFloatRow(const MatrixSource& source, const uint8_t* row_data, PanelFormat format,
-                  int64_t row, std::vector<float>& scratch, uint8_t* panel) {
+void PackFloatRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
+                  std::vector<float>& scratch, uint8_t* panel) {
   scratch.resize(source.cols);
-  DequantizeRow(source.dtype, row_data, source.cols, scratch.data());
+  LoadRow(source, index, scratch.data());
   for (int64_t c = 0; c < source.cols; ++c) {
     const float value = scratch[c];
     const int64_t at = c * kPanelRows + row;
@@ -252,12 +252,9 @@ void PackFloatRow(const MatrixSource& source, const uint8_t* row_data, PanelForm
   }
 }
 
-// The stored row that becomes row `i` of the source's part of the matrix.
-int64_t StoredRow(const MatrixSource& source, int64_t i) {
-  const int64_t head = source.deinterleave_head;
-  if (head == 0) return i;
-  const int64_t within = i % head;
-  return i - within + (within < head / 2 ? 2 * within : 2 * (within - head / 2) + 1);
+const uint8_t* RowData(const MatrixSource& source, int64_t index) {
+  const DTypeInfo info = Info(source.dtype);
+  return source.data + index * (source.cols / info.block_elements * info.block_bytes);
 }
 
 }  // namespace
@@ -337,7 +334,9 @@ StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat 
   std::vector<Row> rows;
   for (const MatrixSource& source : sources) {
     KVASIR_CHECK(source.cols == out.cols, "stacked matrices have the same columns");
-    for (int64_t i = 0; i < source.rows; ++i) rows.push_back({&source, StoredRow(source, i)});
+    for (int64_t i = 0; i < source.rows; ++i) {
+      rows.push_back({&source, StoredRow(source.interleaved, i)});
+    }
   }
   out.rows = static_cast<int64_t>(rows.size());
   out.panels = (out.rows + kPanelRows - 1) / kPanelRows;
@@ -351,14 +350,30 @@ StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat 
     std::vector<float> scratch;
     for (int64_t r = 0; r < kPanelRows && p * kPanelRows + r < out.rows; ++r) {
       const auto& [source, index] = rows[p * kPanelRows + r];
-      const DTypeInfo info = Info(source->dtype);
-      const uint8_t* stored =
-          source->data + index * (source->cols / info.block_elements * info.block_bytes);
-      IsQuantized(format) ? PackQuantizedRow(*source, stored, format, r, panel)
-                          : PackFloatRow(*source, stored, format, r, scratch, panel);
+      IsQuantized(format) ? PackQuantizedRow(*source, RowData(*source, index), format, r, panel)
+                          : PackFloatRow(*source, index, format, r, scratch, panel);
     }
   });
   return PackedMatrix{out, std::move(data)};
+}
+
+int64_t StoredRow(const MatrixSource::Interleaved& rows, int64_t index) {
+  if (rows.width == 0) return index;
+  const int64_t within = index % rows.stride - rows.begin;
+  if (within < 0 || within >= rows.width) return index;
+  const int64_t half = rows.width / 2;
+  return index - within + (within < half ? 2 * within : 2 * (within - half) + 1);
+}
+
+void LoadRow(const MatrixSource& source, int64_t index, float* out) {
+  if (source.col_stride == 0) {
+    return DequantizeRow(source.dtype, RowData(source, index), source.cols, out);
+  }
+  const int64_t element = Info(source.dtype).block_bytes;
+  const uint8_t* row = source.data + index * source.row_stride * element;
+  for (int64_t c = 0; c < source.cols; ++c) {
+    DequantizeRow(source.dtype, row + c * source.col_stride * element, 1, out + c);
+  }
 }
 
 void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out) {

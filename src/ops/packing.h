@@ -28,15 +28,28 @@ struct MatrixSource {
   int64_t rows;
   int64_t cols;
   const uint8_t* data;
-  // > 0: rows come in heads of this many, stored for the interleaved rotation, and are reordered
-  // for the half-split one (row 2i goes to i, row 2i + 1 to i + head / 2).
-  int64_t deinterleave_head = 0;
+  // Of float types, elements from one row and column to the next; both 0: dense.
+  int64_t row_stride = 0;
+  int64_t col_stride = 0;
+  // Of each `stride` rows those of [begin, begin + width) are stored for the interleaved rotation
+  // and are reordered for the half-split one (row 2i of them goes to i, row 2i + 1 to
+  // i + width / 2). Width 0: none.
+  struct Interleaved {
+    int64_t stride = 0;
+    int64_t begin = 0;
+    int64_t width = 0;
+  } interleaved;
 };
 
 // Packs the stacked sources, which have the same cols, a multiple of the storage block. `format`
 // is PanelFormatOf(every source's dtype), or a float format into which each source is expanded.
 StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat format,
                             ThreadPool& pool);
+
+// Expands row `index`, as stored, to `source.cols` floats.
+void LoadRow(const MatrixSource& source, int64_t index, float* out);
+// The stored row that becomes row `index`.
+int64_t StoredRow(const MatrixSource::Interleaved& interleaved, int64_t index);
 
 // Expands `cols` elements of one stored row to float.
 void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out);

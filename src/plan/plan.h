@@ -15,18 +15,22 @@
 namespace kvasir::plan {
 
 // Where a token's K and V of one layer lie inside a block. A block is contiguous over its layers:
-// [layer][KV head]{K: [block_size / 16][head_dim][16], V: [block_size][head_dim]}, padded to 4 KiB,
-// so that a block moves as one extent and a layer as one slice.
+// [layer][KV head]{K: [block_size / 16][k_dim][16], V: [block_size][v_dim]}, padded to 4 KiB, so
+// that a block moves as one extent and a layer as one slice. Latent attention stores no V: it is
+// the first v_dim columns of K.
 struct KvLayout {
   int32_t block_size = 16;  // tokens, a multiple of 16
   int32_t layers = 0;
   int32_t kv_heads = 0;
-  int32_t head_dim = 0;
+  int32_t k_dim = 0;
+  int32_t v_dim = 0;
+  bool v_in_k = false;
   DType dtype = DType::kBf16;  // or kF32
 
   int64_t element_bytes() const { return Info(dtype).block_bytes; }
-  int64_t k_bytes() const { return int64_t{block_size} * head_dim * element_bytes(); }
-  int64_t head_bytes() const { return 2 * k_bytes(); }
+  int64_t k_bytes() const { return int64_t{block_size} * k_dim * element_bytes(); }
+  int64_t v_bytes() const { return v_in_k ? 0 : int64_t{block_size} * v_dim * element_bytes(); }
+  int64_t head_bytes() const { return k_bytes() + v_bytes(); }
   int64_t layer_bytes() const { return kv_heads * head_bytes(); }
   int64_t block_bytes() const { return (layers * layer_bytes() + 4095) / 4096 * 4096; }
 };
@@ -36,19 +40,36 @@ struct PlanValue {
   graph::Rows rows = graph::Rows::kTokens;
   graph::ValueType type = graph::ValueType::kFloat;
   int32_t width = 0;
+  int32_t copies = 1;  // rows per token
   int64_t offset = 0;  // into the arena; the logits have none
 };
 
+// What graph::Node says, with weights by index.
 struct PlanNode {
   graph::Op op;
   std::vector<graph::Operand> inputs;
   graph::ValueId output = -1;  // -1: none
   int32_t matrix = -1;         // index into matrices
-  int32_t vector = -1;         // norm weight, index into vectors
+  int32_t vector = -1;         // norm weight or sinks, index into vectors
   int32_t bias = -1;           // index into vectors
   int32_t layer = -1;
   float scale = 1.0f;
   bool residual = false;  // the output lies where the residual operand does
+  int32_t parts = 1;      // the matrix' rows are made of as many equal ones
+  int32_t head_width = 0;
+  int32_t column = 0;
+  int32_t table = 0;  // index into rotations
+  int32_t window = 0;
+  float softcap = 0.0f;
+  graph::Gate gate;
+  graph::Routing routing;
+};
+
+// Cosines and sines of the rotation, [max_model_len][width / 2] each.
+struct Rotation {
+  int32_t width = 0;  // rotated columns of a head, from its first
+  std::vector<float> cosines;
+  std::vector<float> sines;
 };
 
 struct EmbeddingTable {
@@ -64,7 +85,6 @@ struct Plan {
   int32_t heads = 0;
   int32_t vocab = 0;
   float rms_eps = 0;
-  int32_t window = 0;  // positions that a query sees; 0: all
   int32_t max_model_len = 0;
   int32_t max_batch_tokens = 0;
   int32_t max_output_rows = 0;
@@ -78,9 +98,7 @@ struct Plan {
   std::vector<ops::PackedMatrix> matrices;
   std::vector<std::vector<float>> vectors;
   EmbeddingTable embedding;
-  // [max_model_len][head_dim / 2] each.
-  std::vector<float> cosines;
-  std::vector<float> sines;
+  std::vector<Rotation> rotations;
 
   const ops::CpuKernels* kernels = nullptr;
   // Identifies everything that decides a bit of the result besides the weights.

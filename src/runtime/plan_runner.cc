@@ -2,12 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include <fmt/format.h>
-
-#include "base/check.h"
-#include "base/float16.h"
 
 namespace kvasir::runtime {
 namespace {
@@ -19,40 +15,50 @@ using graph::ValueId;
 using graph::ValueType;
 using plan::PlanNode;
 
-// Query rows of an item: enough to share a tile's conversion, few enough for their state to stay
-// in the second-level cache.
-constexpr int32_t kQueryRows = 96;
-// A decode over more super-tiles than this is split over threads.
-constexpr int32_t kSplitSuperTiles = 2;
 // Below this much work a loop is not worth waking another thread.
 constexpr int64_t kSerialElements = 8192;
 constexpr int64_t kMatmulRows = 128;  // rows of activations that a tile of a product takes
+
+ops::GateArgs GateArgsOf(const graph::Gate& gate) {
+  switch (gate.kind) {
+    case graph::GateKind::kSilu:
+      return {ops::GateOp::kSilu};
+    case graph::GateKind::kGelu:
+      return {ops::GateOp::kGelu};
+    case graph::GateKind::kClamped:
+      return {ops::GateOp::kClamped, gate.alpha, gate.limit};
+  }
+  return {};
+}
+
+// The panels of the `part`-th of the equal matrices that are stacked in `whole`.
+ops::PanelView PartOf(const ops::PanelView& whole, int32_t part, int32_t parts) {
+  ops::PanelView out = whole;
+  out.rows = whole.rows / parts;
+  out.panels = whole.panels / parts;
+  out.data = whole.panel(part * out.panels);
+  return out;
+}
 
 }  // namespace
 
 StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Create(plan::Plan plan, int32_t num_blocks,
                                                          std::unique_ptr<ThreadPool> pool) {
   std::unique_ptr<PlanRunner> out(new PlanRunner(std::move(plan), num_blocks, std::move(pool)));
-  const plan::Plan& p = out->plan_;
-  KVASIR_ASSIGN_OR_RETURN(out->arena_, device::Buffer::Allocate(p.arena_bytes));
-  auto kv = device::Buffer::Allocate(static_cast<size_t>(num_blocks) * p.kv.block_bytes());
-  if (!kv.ok()) {
-    return absl::ResourceExhaustedError(fmt::format("kv-cache-memory: {}", kv.status().ToString()));
-  }
-  out->kv_ = *std::move(kv);
+  KVASIR_ASSIGN_OR_RETURN(out->arena_, device::Buffer::Allocate(out->plan_.arena_bytes));
+  KVASIR_ASSIGN_OR_RETURN(out->attention_,
+                          PagedAttention::Create(out->plan_, num_blocks, *out->pool_));
   return out;
 }
 
 PlanRunner::PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<ThreadPool> pool)
     : plan_(std::move(plan)), num_blocks_(num_blocks), pool_(std::move(pool)) {
-  const int32_t group = plan_.heads / plan_.kv.kv_heads;
-  attend_rows_ = std::max(group, kQueryRows / group * group);
   int64_t widest = 0;
   for (const plan::PlanValue& value : plan_.values) widest = std::max<int64_t>(widest, value.width);
-  // A float row, or the tile scratch and the two states of an item's rows.
-  const int64_t state = attend_rows_ * (int64_t{plan_.kv.head_dim} + 2);
-  scratch_floats_ =
-      std::max<int64_t>(widest, ops::AttendScratch(plan_.kv.head_dim) + 2 * state) + 64;
+  for (const PlanNode& node : plan_.nodes) {
+    widest = std::max<int64_t>(widest, 3 * int64_t{node.routing.experts});  // RouteArgs::scratch
+  }
+  scratch_floats_ = widest + 64;
   scratch_.resize(scratch_floats_ * pool_->threads());
 }
 
@@ -95,84 +101,13 @@ Status PlanRunner::CheckBatch(const Batch& batch, const BatchOutput& output) con
 
 Status PlanRunner::Run(const Batch& batch, const BatchOutput& output) {
   KVASIR_RETURN_IF_ERROR(CheckBatch(batch, output));
-  batch_ = &batch;
   logits_ = output.logits.data();
   hidden_ = output.hidden.data();
-  CopyBlocks(batch);
+  rows_.Set(batch);
+  attention_->SetBatch(batch, rows_);
   if (batch.sequences.empty()) return absl::OkStatus();
-  SetUpRows(batch);
-  SetUpAttention(batch);
   for (const PlanNode& node : plan_.nodes) Execute(node);
   return absl::OkStatus();
-}
-
-void PlanRunner::CopyBlocks(const Batch& batch) {
-  const int64_t bytes = plan_.kv.block_bytes();
-  for (const BlockCopy& copy : batch.copies) {
-    std::memcpy(kv_.bytes() + copy.to * bytes, kv_.bytes() + copy.from * bytes, bytes);
-  }
-}
-
-void PlanRunner::SetUpRows(const Batch& batch) {
-  tokens_.clear();
-  positions_.clear();
-  row_sequence_.clear();
-  output_rows_.clear();
-  std::vector<int32_t> hidden_rows;
-  for (size_t s = 0; s < batch.sequences.size(); ++s) {
-    const BatchSequence& sequence = batch.sequences[s];
-    for (size_t i = 0; i < sequence.tokens.size(); ++i) {
-      tokens_.push_back(sequence.tokens[i]);
-      positions_.push_back(sequence.start + static_cast<int32_t>(i));
-      row_sequence_.push_back(static_cast<int32_t>(s));
-    }
-    const int32_t end = static_cast<int32_t>(tokens_.size());
-    for (int32_t r = end - sequence.logits; r < end; ++r) output_rows_.push_back(r);
-    for (int32_t r = end - sequence.hidden; r < end; ++r) hidden_rows.push_back(r);
-  }
-  logit_rows_ = static_cast<int64_t>(output_rows_.size());
-  output_rows_.insert(output_rows_.end(), hidden_rows.begin(), hidden_rows.end());
-}
-
-void PlanRunner::SetUpAttention(const Batch& batch) {
-  attention_items_.clear();
-  merge_items_.clear();
-  const int32_t group = plan_.heads / plan_.kv.kv_heads;
-  const int32_t tokens_per_item = attend_rows_ / group;
-  int32_t partials = 0;
-  int32_t first_row = 0;
-  for (size_t s = 0; s < batch.sequences.size(); ++s) {
-    const BatchSequence& sequence = batch.sequences[s];
-    const int32_t count = static_cast<int32_t>(sequence.tokens.size());
-    for (int32_t begin = 0; begin < count; begin += tokens_per_item) {
-      const int32_t rows = std::min(tokens_per_item, count - begin);
-      const int32_t last = sequence.start + begin + rows - 1;
-      const int32_t supers = last / ops::kKvSuperTile + 1;
-      for (int32_t head = 0; head < plan_.kv.kv_heads; ++head) {
-        AttentionItem item{static_cast<int32_t>(s), first_row + begin, rows, head, 0, supers, -1};
-        if (count > 4 || supers <= kSplitSuperTiles || pool_->threads() == 1) {
-          attention_items_.push_back(item);
-          continue;
-        }
-        merge_items_.push_back({item.first_row, rows, head, supers, partials});
-        for (int32_t super = 0; super < supers; ++super) {
-          item.super_begin = super;
-          item.super_end = super + 1;
-          item.partial = partials++;
-          attention_items_.push_back(item);
-        }
-      }
-    }
-    first_row += count;
-  }
-  // The longest first, so that the last tile handed out is a short one.
-  std::stable_sort(attention_items_.begin(), attention_items_.end(),
-                   [](const AttentionItem& a, const AttentionItem& b) {
-                     return int64_t{a.rows} * (a.super_end - a.super_begin) >
-                            int64_t{b.rows} * (b.super_end - b.super_begin);
-                   });
-  const size_t state = attend_rows_ * (plan_.kv.head_dim + size_t{2});
-  if (partial_states_.size() < partials * state) partial_states_.resize(partials * state);
 }
 
 void PlanRunner::Execute(const PlanNode& node) {
@@ -186,7 +121,7 @@ void PlanRunner::Execute(const PlanNode& node) {
     case Op::kRope:
       return Rope(node);
     case Op::kScale:
-    case Op::kSilu:
+    case Op::kActivate:
     case Op::kMul:
     case Op::kAdd:
       return Elementwise(node);
@@ -198,24 +133,41 @@ void PlanRunner::Execute(const PlanNode& node) {
       return SelectRows(node);
     case Op::kQuantize:
       return Quantize(node);
-    case Op::kSwiGlu:
-      return SwiGlu(node);
+    case Op::kGated:
+      return Gated(node);
+    case Op::kSplitHeads:
+      return SplitHeads(node);
+    case Op::kJoinHeads:
+      return JoinHeads(node);
+    case Op::kRoute:
+      return Route(node);
+    case Op::kDispatch:
+      return Dispatch(node);
+    case Op::kCombine:
+      return Combine(node);
+    case Op::kGroupedMatmul:
+      return GroupedMatmul(node);
     case Op::kRopeKvWrite:
       return RopeKvWrite(node);
   }
 }
 
+// ---- Values ----
+
 template <typename Body>
-void PlanRunner::ForRows(Rows kind, int64_t cost, const Body& body) {
-  const int64_t rows = RowCount(kind);
+void PlanRunner::ForRows(ValueId value, int64_t cost, const Body& body) {
+  const int64_t rows = RowCount(value);
   const int64_t chunk = std::max<int64_t>(1, kSerialElements / std::max<int64_t>(cost, 1));
   pool_->ParallelFor((rows + chunk - 1) / chunk, [&](int64_t tile, int thread) {
     for (int64_t r = tile * chunk; r < std::min(rows, (tile + 1) * chunk); ++r) body(r, thread);
   });
 }
 
-int64_t PlanRunner::RowCount(Rows kind) const {
-  return static_cast<int64_t>(kind == Rows::kTokens ? tokens_.size() : output_rows_.size());
+int64_t PlanRunner::RowCount(ValueId value) const {
+  if (value == plan_.logits) return rows_.logit_rows;
+  const plan::PlanValue& v = plan_.values[value];
+  if (v.rows == Rows::kOutput) return static_cast<int64_t>(rows_.outputs.size());
+  return rows_.size() * v.copies;
 }
 
 float* PlanRunner::Floats(ValueId value) {
@@ -227,9 +179,14 @@ const float* PlanRunner::Row(const Operand& operand, int64_t row) {
   return Floats(operand.value) + row * plan_.values[operand.value].width + operand.column;
 }
 
+float* PlanRunner::OutputRow(const PlanNode& node, int64_t row) {
+  return Floats(node.output) + row * plan_.values[node.output].width;
+}
+
 ops::QuantizedRows PlanRunner::QuantizedValue(ValueId value) {
   const plan::PlanValue& v = plan_.values[value];
-  const int64_t rows = v.rows == Rows::kTokens ? plan_.max_batch_tokens : plan_.max_output_rows;
+  const int64_t rows =
+      v.rows == Rows::kOutput ? plan_.max_output_rows : int64_t{plan_.max_batch_tokens} * v.copies;
   return ops::QuantizedRows::At(arena_.bytes() + v.offset, rows, v.width);
 }
 
@@ -251,44 +208,53 @@ void PlanRunner::WriteRow(ValueId value, int64_t row, const float* x) {
   }
 }
 
+// ---- Ops of single rows ----
+
 void PlanRunner::Embed(const PlanNode& node) {
   const plan::EmbeddingTable& table = plan_.embedding;
   const DTypeInfo info = Info(table.dtype);
   const int64_t row_bytes = table.cols / info.block_elements * info.block_bytes;
-  float* out = Floats(node.output);
-  ForRows(Rows::kTokens, table.cols, [&](int64_t r, int) {
-    ops::DequantizeRow(table.dtype, table.data + tokens_[r] * row_bytes, table.cols,
-                       out + r * table.cols);
+  ForRows(node.output, table.cols, [&](int64_t r, int) {
+    float* out = OutputRow(node, r);
+    ops::DequantizeRow(table.dtype, table.data + rows_.tokens[r] * row_bytes, table.cols, out);
+    if (node.scale == 1.0f) return;
+    for (int64_t i = 0; i < table.cols; ++i) out[i] *= node.scale;
   });
 }
 
 void PlanRunner::SelectRows(const PlanNode& node) {
   const int32_t width = node.inputs[0].width;
-  float* out = Floats(node.output);
-  for (size_t i = 0; i < output_rows_.size(); ++i) {
-    std::memcpy(out + i * width, Row(node.inputs[0], output_rows_[i]), sizeof(float) * width);
+  for (size_t i = 0; i < rows_.outputs.size(); ++i) {
+    std::memcpy(OutputRow(node, i), Row(node.inputs[0], rows_.outputs[i]), sizeof(float) * width);
   }
 }
 
 void PlanRunner::RmsNorm(const PlanNode& node) {
   const Operand& x = node.inputs[0];
   const float* weight = plan_.vectors[node.vector].data();
-  const Rows kind = plan_.values[node.output].rows;
-  ForRows(kind, x.width, [&](int64_t r, int thread) {
-    if (kind == Rows::kOutput && r >= logit_rows_) {
-      // What the final norm gives, before it is rounded for the head.
-      float* out = hidden_ + (r - logit_rows_) * x.width;
-      return plan_.kernels->rms_norm(Row(x, r), weight, plan_.rms_eps, x.width, out);
+  const int32_t width = node.head_width > 0 ? node.head_width : x.width;
+  const auto normalize = [&](int64_t r, float* out) {
+    for (int32_t at = 0; at < x.width; at += width) {
+      plan_.kernels->rms_norm(Row(x, r) + at, weight, plan_.rms_eps, width, out + at);
     }
-    plan_.kernels->rms_norm(Row(x, r), weight, plan_.rms_eps, x.width, Scratch(thread));
+  };
+  const bool final = plan_.values[node.output].rows == Rows::kOutput;
+  ForRows(node.output, x.width, [&](int64_t r, int thread) {
+    if (final && r >= rows_.logit_rows) {
+      // What the final norm gives, before it is rounded for the head.
+      return normalize(r, hidden_ + (r - rows_.logit_rows) * x.width);
+    }
+    normalize(r, Scratch(thread));
     WriteRow(node.output, r, Scratch(thread));
   });
 }
 
-void PlanRunner::SwiGlu(const PlanNode& node) {
+void PlanRunner::Gated(const PlanNode& node) {
   const int32_t width = node.inputs[0].width;
-  ForRows(plan_.values[node.output].rows, 4 * width, [&](int64_t r, int thread) {
-    plan_.kernels->swiglu(Row(node.inputs[0], r), Row(node.inputs[1], r), width, Scratch(thread));
+  const ops::GateArgs gate = GateArgsOf(node.gate);
+  ForRows(node.output, 4 * width, [&](int64_t r, int thread) {
+    plan_.kernels->gated(gate, Row(node.inputs[0], r), Row(node.inputs[1], r), width,
+                         Scratch(thread));
     WriteRow(node.output, r, Scratch(thread));
   });
 }
@@ -297,11 +263,12 @@ void PlanRunner::SwiGlu(const PlanNode& node) {
 void PlanRunner::Elementwise(const PlanNode& node) {
   const int32_t width = node.inputs[0].width;
   const std::vector<float> ones(width, 1.0f);
-  ForRows(plan_.values[node.output].rows, width, [&](int64_t r, int) {
+  const ops::GateArgs gate = GateArgsOf(node.gate);
+  ForRows(node.output, width, [&](int64_t r, int) {
     const float* a = Row(node.inputs[0], r);
     const float* b = node.inputs.size() > 1 ? Row(node.inputs[1], r) : ones.data();
-    float* out = Floats(node.output) + r * width;
-    if (node.op == Op::kSilu) return plan_.kernels->swiglu(a, b, width, out);
+    float* out = OutputRow(node, r);
+    if (node.op == Op::kActivate) return plan_.kernels->gated(gate, a, b, width, out);
     for (int32_t i = 0; i < width; ++i) {
       out[i] = node.op == Op::kScale ? a[i] * node.scale
                : node.op == Op::kMul ? a[i] * b[i]
@@ -311,16 +278,37 @@ void PlanRunner::Elementwise(const PlanNode& node) {
 }
 
 void PlanRunner::Quantize(const PlanNode& node) {
-  ForRows(plan_.values[node.output].rows, node.inputs[0].width,
+  ForRows(node.output, node.inputs[0].width,
           [&](int64_t r, int) { WriteRow(node.output, r, Row(node.inputs[0], r)); });
 }
 
+// ---- Products ----
+
 void PlanRunner::Matmul(const PlanNode& node) {
+  const int64_t rows = RowCount(node.output == plan_.logits ? node.output : node.inputs[0].value);
+  const RowRange all{0, 0, rows};
+  Multiply(node, {&all, 1});
+  if (node.softcap == 0.0f) return;
+  const int32_t width = plan_.values[node.output].width;
+  ForRows(node.output, 4 * width,
+          [&](int64_t r, int) { plan_.kernels->softcap(node.softcap, width, OutputRow(node, r)); });
+}
+
+void PlanRunner::GroupedMatmul(const PlanNode& node) {
+  std::vector<RowRange> ranges;
+  const bool heads = plan_.values[node.inputs[0].value].rows == Rows::kHeads;
+  for (int32_t part = 0; part < node.parts; ++part) {
+    const int64_t begin = heads ? part * rows_.size() : expert_rows_.begin(part);
+    const int64_t end = heads ? begin + rows_.size() : expert_rows_.begin(part + 1);
+    if (begin < end) ranges.push_back({part, begin, end});
+  }
+  Multiply(node, ranges);
+}
+
+void PlanRunner::Multiply(const PlanNode& node, absl::Span<const RowRange> ranges) {
   const plan::PlanValue& input = plan_.values[node.inputs[0].value];
-  const int64_t rows = node.output == plan_.logits ? logit_rows_ : RowCount(input.rows);
-  if (rows == 0) return;
   ops::MatmulArgs args;
-  args.weights = plan_.matrices[node.matrix].view;
+  const ops::PanelView& weights = plan_.matrices[node.matrix].view;
   switch (input.type) {
     case ValueType::kFloat:
       args.floats = Floats(node.inputs[0].value);
@@ -332,193 +320,172 @@ void PlanRunner::Matmul(const PlanNode& node) {
       args.bf16 = reinterpret_cast<const uint16_t*>(arena_.bytes() + input.offset);
       break;
   }
-  args.bias = node.bias < 0 ? nullptr : plan_.vectors[node.bias].data();
   args.out = Floats(node.output);
   args.out_stride = plan_.values[node.output].width;
   args.accumulate = node.residual;
 
-  const int64_t panels = args.weights.panels;
-  const int64_t row_tiles = (rows + kMatmulRows - 1) / kMatmulRows;
-  const int64_t wanted = std::max<int64_t>(1, 6 * pool_->threads() / row_tiles);
+  std::vector<RowRange> row_tiles;
+  for (const RowRange& range : ranges) {
+    for (int64_t begin = range.begin; begin < range.end; begin += kMatmulRows) {
+      row_tiles.push_back({range.part, begin, std::min(range.end, begin + kMatmulRows)});
+    }
+  }
+  if (row_tiles.empty()) return;
+  const int64_t panels = weights.panels / node.parts;
+  const int64_t wanted =
+      std::max<int64_t>(1, 6 * pool_->threads() / static_cast<int64_t>(row_tiles.size()));
   const int64_t chunk = std::clamp<int64_t>((panels + wanted - 1) / wanted, 1, 64);
   const int64_t panel_tiles = (panels + chunk - 1) / chunk;
-  pool_->ParallelFor(row_tiles * panel_tiles, [&](int64_t tile, int) {
+  pool_->ParallelFor(row_tiles.size() * panel_tiles, [&](int64_t tile, int) {
+    const RowRange& rows = row_tiles[tile / panel_tiles];
     ops::MatmulArgs part = args;
+    part.weights = PartOf(weights, rows.part, node.parts);
+    if (node.bias >= 0) {
+      part.bias = plan_.vectors[node.bias].data() + rows.part * part.weights.rows;
+    }
     part.panel_begin = tile % panel_tiles * chunk;
     part.panel_end = std::min(panels, part.panel_begin + chunk);
-    part.row_begin = tile / panel_tiles * kMatmulRows;
-    part.row_end = std::min(rows, part.row_begin + kMatmulRows);
+    part.row_begin = rows.begin;
+    part.row_end = rows.end;
     plan_.kernels->matmul(part);
   });
 }
 
+// ---- Attention ----
+
 // The half-split rotation of Su et al., RoFormer: (a, b) -> (a cos - b sin, a sin + b cos).
-void PlanRunner::RotateHead(const float* x, int64_t position, float scale, float* out) const {
-  const int32_t half = plan_.kv.head_dim / 2;
-  const float* cosines = plan_.cosines.data() + position * half;
-  const float* sines = plan_.sines.data() + position * half;
+void PlanRunner::RotateHead(const PlanNode& node, const float* x, int64_t position, float scale,
+                            float* out) const {
+  const plan::Rotation& rotation = plan_.rotations[node.table];
+  const int32_t half = rotation.width / 2;
+  const float* cosines = rotation.cosines.data() + position * half;
+  const float* sines = rotation.sines.data() + position * half;
   for (int32_t i = 0; i < half; ++i) {
     const float a = x[i];
     const float b = x[i + half];
     out[i] = (a * cosines[i] - b * sines[i]) * scale;
     out[i + half] = (a * sines[i] + b * cosines[i]) * scale;
   }
+  for (int32_t i = rotation.width; i < node.head_width; ++i) out[i] = x[i] * scale;
 }
 
 void PlanRunner::Rope(const PlanNode& node) {
-  const int32_t dim = plan_.kv.head_dim;
   const int32_t width = node.inputs[0].width;
-  ForRows(Rows::kTokens, width, [&](int64_t r, int) {
-    const float* x = Row(node.inputs[0], r);
-    float* out = Floats(node.output) + r * width;
-    for (int32_t at = 0; at < width; at += dim) RotateHead(x + at, positions_[r], 1.0f, out + at);
+  ForRows(node.output, width, [&](int64_t r, int) {
+    // (Rows of heads are head by head, each of all tokens.)
+    const int64_t position = rows_.positions[r % rows_.size()];
+    for (int32_t at = 0; at < width; at += node.head_width) {
+      RotateHead(node, Row(node.inputs[0], r) + at, position, 1.0f, OutputRow(node, r) + at);
+    }
   });
 }
 
 void PlanRunner::KvWrite(const PlanNode& node) {
-  const int32_t dim = plan_.kv.head_dim;
-  ForRows(Rows::kTokens, node.inputs[0].width, [&](int64_t r, int) {
-    for (int32_t head = 0; head < plan_.kv.kv_heads; ++head) {
-      StoreKv(r, node.layer, head, Row(node.inputs[0], r) + head * dim,
-              Row(node.inputs[1], r) + head * dim);
+  const plan::KvLayout& kv = plan_.kv;
+  const Operand& k = node.inputs[0];
+  const Operand& v = node.inputs[1];
+  ForRows(k.value, k.width, [&](int64_t r, int) {
+    if (kv.v_in_k) {
+      attention_->StoreK(r, node.layer, 0, 0, k.width, Row(k, r));
+      attention_->StoreK(r, node.layer, 0, k.width, v.width, Row(v, r));
+      return;
+    }
+    for (int32_t head = 0; head < kv.kv_heads; ++head) {
+      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Row(k, r) + head * kv.k_dim);
+      attention_->StoreV(r, node.layer, head, Row(v, r) + head * kv.v_dim);
     }
   });
 }
 
 void PlanRunner::RopeKvWrite(const PlanNode& node) {
-  const int32_t dim = plan_.kv.head_dim;
+  const plan::KvLayout& kv = plan_.kv;
   const int32_t width = node.inputs[0].width;
-  ForRows(Rows::kTokens, width, [&](int64_t r, int thread) {
-    const float* q = Row(node.inputs[0], r);
-    float* out = Floats(node.output) + r * width;
-    for (int32_t at = 0; at < width; at += dim) {
-      RotateHead(q + at, positions_[r], node.scale, out + at);
+  ForRows(node.output, width, [&](int64_t r, int thread) {
+    const int64_t position = rows_.positions[r];
+    for (int32_t at = 0; at < width; at += kv.k_dim) {
+      RotateHead(node, Row(node.inputs[0], r) + at, position, node.scale, OutputRow(node, r) + at);
     }
-    for (int32_t head = 0; head < plan_.kv.kv_heads; ++head) {
-      RotateHead(Row(node.inputs[1], r) + head * dim, positions_[r], 1.0f, Scratch(thread));
-      StoreKv(r, node.layer, head, Scratch(thread), Row(node.inputs[2], r) + head * dim);
+    for (int32_t head = 0; head < kv.kv_heads; ++head) {
+      RotateHead(node, Row(node.inputs[1], r) + head * kv.k_dim, position, 1.0f, Scratch(thread));
+      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Scratch(thread));
+      attention_->StoreV(r, node.layer, head, Row(node.inputs[2], r) + head * kv.v_dim);
     }
   });
-}
-
-uint8_t* PlanRunner::HeadBytes(BlockId block, int32_t layer, int32_t kv_head) {
-  const plan::KvLayout& kv = plan_.kv;
-  return kv_.bytes() + block * kv.block_bytes() + layer * kv.layer_bytes() +
-         kv_head * kv.head_bytes();
-}
-
-void PlanRunner::StoreKv(int64_t row, int32_t layer, int32_t kv_head, const float* k,
-                         const float* v) {
-  const plan::KvLayout& kv = plan_.kv;
-  const int32_t position = positions_[row];
-  const BatchSequence& sequence = batch_->sequences[row_sequence_[row]];
-  uint8_t* head = HeadBytes(sequence.blocks[position / kv.block_size], layer, kv_head);
-  const int32_t slot = position % kv.block_size;
-  const int64_t k_at =
-      int64_t{slot / ops::kKvUnit} * kv.head_dim * ops::kKvUnit + slot % ops::kKvUnit;
-  const int64_t v_at = int64_t{slot} * kv.head_dim;
-  for (int32_t d = 0; d < kv.head_dim; ++d) {
-    if (kv.dtype == DType::kF32) {
-      std::memcpy(head + 4 * (k_at + d * ops::kKvUnit), &k[d], 4);
-      std::memcpy(head + kv.k_bytes() + 4 * (v_at + d), &v[d], 4);
-    } else {
-      const Bf16 kb = ToBf16(k[d]);
-      const Bf16 vb = ToBf16(v[d]);
-      std::memcpy(head + 2 * (k_at + d * ops::kKvUnit), &kb, 2);
-      std::memcpy(head + kv.k_bytes() + 2 * (v_at + d), &vb, 2);
-    }
-  }
 }
 
 void PlanRunner::Attention(const PlanNode& node) {
-  float* out = Floats(node.output);
+  const Operand& q = node.inputs[0];
+  attention_->Run(node, Row(q, 0), plan_.values[q.value].width, OutputRow(node, 0),
+                  plan_.values[node.output].width);
+}
+
+void PlanRunner::SplitHeads(const PlanNode& node) {
   const int32_t width = plan_.values[node.output].width;
-  pool_->ParallelFor(static_cast<int64_t>(attention_items_.size()), [&](int64_t i, int thread) {
-    Attend(attention_items_[i], node.inputs[0], node.layer, out, width, thread);
+  ForRows(node.output, width, [&](int64_t r, int) {
+    const int64_t head = r / rows_.size();
+    const float* x = Row(node.inputs[0], r % rows_.size()) + head * node.head_width + node.column;
+    std::memcpy(OutputRow(node, r), x, sizeof(float) * width);
   });
-  pool_->ParallelFor(static_cast<int64_t>(merge_items_.size()),
-                     [&](int64_t i, int) { MergePartials(merge_items_[i], out, width); });
 }
 
-void PlanRunner::Attend(const AttentionItem& item, const Operand& q, int32_t layer, float* out,
-                        int32_t width, int thread) {
-  const plan::KvLayout& kv = plan_.kv;
-  const int32_t group = plan_.heads / kv.kv_heads;
-  const int32_t rows = item.rows * group;
-  const float* queries[kQueryRows * 8];
-  int32_t first[kQueryRows * 8];
-  int32_t last[kQueryRows * 8];
-  KVASIR_CHECK(rows <= kQueryRows * 8, "an attention item has too many rows");
-  for (int32_t r = 0; r < rows; ++r) {
-    const int32_t row = item.first_row + r / group;
-    queries[r] = Row(q, row) + (item.kv_head * group + r % group) * kv.head_dim;
-    last[r] = positions_[row];
-    first[r] = plan_.window > 0 ? std::max(0, last[r] - plan_.window + 1) : 0;
-  }
-  float* scratch = Scratch(thread);
-  float* state = scratch + ops::AttendScratch(kv.head_dim);
-  const int64_t state_size = int64_t{attend_rows_} * (kv.head_dim + 2);
-  float* running = state + state_size;  // maximum[rows], sum[rows], values[rows][head_dim]
-  if (item.partial >= 0) state = partial_states_.data() + item.partial * state_size;
-  std::fill_n(running, attend_rows_, -std::numeric_limits<float>::infinity());
-  std::fill_n(running + attend_rows_, state_size - attend_rows_, 0.0f);
-
-  ops::AttendArgs args;
-  args.head_dim = kv.head_dim;
-  args.kv_f32 = kv.dtype == DType::kF32;
-  args.rows = rows;
-  args.q = queries;
-  args.first = first;
-  args.last = last;
-  args.maximum = state;
-  args.sum = state + attend_rows_;
-  args.values = state + 2 * attend_rows_;
-  args.scratch = scratch;
-  const absl::Span<const BlockId> blocks = batch_->sequences[item.sequence].blocks;
-  const int64_t unit_bytes = int64_t{kv.head_dim} * ops::kKvUnit * kv.element_bytes();
-  for (int32_t super = item.super_begin; super < item.super_end; ++super) {
-    args.base = super * ops::kKvSuperTile;
-    for (int32_t u = 0; u < ops::kKvSuperTile / ops::kKvUnit; ++u) {
-      const int32_t position = args.base + u * ops::kKvUnit;
-      if (position > last[rows - 1]) break;
-      const uint8_t* head = HeadBytes(blocks[position / kv.block_size], layer, item.kv_head) +
-                            position % kv.block_size / ops::kKvUnit * unit_bytes;
-      args.k[u] = head;
-      args.v[u] = head + kv.k_bytes();
+void PlanRunner::JoinHeads(const PlanNode& node) {
+  const int32_t heads = plan_.values[node.inputs[0].value].copies;
+  ForRows(node.output, plan_.values[node.output].width, [&](int64_t r, int) {
+    float* out = OutputRow(node, r);
+    for (int32_t head = 0; head < heads; ++head) {
+      for (const Operand& in : node.inputs) {
+        out = std::copy_n(Row(in, head * rows_.size() + r), in.width, out);
+      }
     }
-    plan_.kernels->attend(args);
-    if (item.partial >= 0) return;
-    for (int32_t r = 0; r < rows; ++r) {
-      plan_.kernels->merge({kv.head_dim, args.maximum[r], args.sum[r],
-                            args.values + r * kv.head_dim, running + r, running + attend_rows_ + r,
-                            running + 2 * attend_rows_ + r * kv.head_dim});
-    }
-  }
-  for (int32_t r = 0; r < rows; ++r) {
-    float* target = out + (item.first_row + r / group) * int64_t{width} +
-                    (item.kv_head * group + r % group) * kv.head_dim;
-    const float* values = running + 2 * attend_rows_ + r * kv.head_dim;
-    for (int32_t d = 0; d < kv.head_dim; ++d) target[d] = values[d] / running[attend_rows_ + r];
-  }
+  });
 }
 
-void PlanRunner::MergePartials(const MergeItem& item, float* out, int32_t width) {
-  const int32_t dim = plan_.kv.head_dim;
-  const int32_t group = plan_.heads / plan_.kv.kv_heads;
-  const int64_t state_size = int64_t{attend_rows_} * (dim + 2);
-  for (int32_t r = 0; r < item.rows * group; ++r) {
-    float maximum = -std::numeric_limits<float>::infinity();
-    float sum = 0.0f;
-    float* target = out + (item.first_row + r / group) * int64_t{width} +
-                    (item.kv_head * group + r % group) * dim;
-    std::fill_n(target, dim, 0.0f);
-    for (int32_t p = 0; p < item.partials; ++p) {
-      const float* state = partial_states_.data() + (item.partial + p) * state_size;
-      plan_.kernels->merge({dim, state[r], state[attend_rows_ + r],
-                            state + 2 * attend_rows_ + r * dim, &maximum, &sum, target});
+// ---- Experts ----
+
+void PlanRunner::Route(const PlanNode& node) {
+  const graph::Routing& routing = node.routing;
+  ForRows(node.output, 8 * routing.experts, [&](int64_t r, int thread) {
+    ops::RouteArgs args;
+    args.experts = routing.experts;
+    args.used = routing.used;
+    args.groups = routing.groups;
+    args.groups_used = routing.groups_used;
+    args.sigmoid = routing.score == graph::Routing::Score::kSigmoid;
+    args.normalize = routing.normalize;
+    args.scale = routing.scale;
+    args.bias = node.vector >= 0 ? plan_.vectors[node.vector].data() : nullptr;
+    args.scores = Row(node.inputs[0], r);
+    args.scratch = Scratch(thread);
+    args.out = OutputRow(node, r);
+    plan_.kernels->route(args);
+  });
+}
+
+void PlanRunner::Dispatch(const PlanNode& node) {
+  const Operand& x = node.inputs[0];
+  const int32_t used = plan_.values[node.output].copies;
+  expert_rows_.Set(Row(node.inputs[1], 0), plan_.values[node.inputs[1].value].width, rows_.size(),
+                   used, node.routing.experts);
+  ForRows(x.value, int64_t{x.width} * used, [&](int64_t token, int) {
+    for (int32_t rank = 0; rank < used; ++rank) {
+      std::memcpy(OutputRow(node, expert_rows_.row(token, rank)), Row(x, token),
+                  sizeof(float) * x.width);
     }
-    for (int32_t d = 0; d < dim; ++d) target[d] /= sum;
-  }
+  });
+}
+
+void PlanRunner::Combine(const PlanNode& node) {
+  const Operand& y = node.inputs[0];
+  const int32_t used = plan_.values[y.value].copies;
+  ForRows(node.output, int64_t{y.width} * used, [&](int64_t token, int) {
+    float* out = OutputRow(node, token);
+    std::fill_n(out, y.width, 0.0f);
+    for (int32_t rank = 0; rank < used; ++rank) {
+      const float weight = Row(node.inputs[1], token)[2 * rank + 1];
+      const float* part = Row(y, expert_rows_.row(token, rank));
+      for (int32_t i = 0; i < y.width; ++i) out[i] += weight * part[i];
+    }
+  });
 }
 
 }  // namespace kvasir::runtime

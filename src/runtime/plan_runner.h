@@ -1,15 +1,17 @@
 // Executes a Plan on the CPU: the Runner that serves real models.
 //
 // Work is cut into tiles that own their outputs, so that neither the batch nor the number of
-// threads changes a bit: matrix products by panels and rows, attention by sequence, KV head and
-// query rows, and for long contexts of few rows also by super-tiles, whose states are merged in
-// order.
+// threads changes a bit: matrix products by panels and rows, attention as paged_attention.h says,
+// the rest by rows.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "plan/plan.h"
+#include "runtime/batch_rows.h"
+#include "runtime/expert_rows.h"
+#include "runtime/paged_attention.h"
 #include "runtime/runner.h"
 
 namespace kvasir::runtime {
@@ -33,85 +35,67 @@ class PlanRunner final : public Runner {
 
   // The bytes of a block, for tests that compare KV.
   absl::Span<const uint8_t> BlockBytes(BlockId block) const {
-    return {kv_.bytes() + block * plan_.kv.block_bytes(),
-            static_cast<size_t>(plan_.kv.block_bytes())};
+    return attention_->BlockBytes(block);
   }
 
  private:
-  struct AttentionItem {
-    int32_t sequence = 0;
-    int32_t first_row = 0;  // row of the batch
-    int32_t rows = 0;
-    int32_t kv_head = 0;
-    int32_t super_begin = 0;
-    int32_t super_end = 0;
-    int32_t partial = -1;  // index of its first partial state; -1: merged and written at once
-  };
-  struct MergeItem {
-    int32_t first_row = 0;
-    int32_t rows = 0;
-    int32_t kv_head = 0;
-    int32_t partials = 0;  // how many, in order
-    int32_t partial = 0;   // the first
+  // Rows [begin, end) of a product, which take the `part`-th of its matrices.
+  struct RowRange {
+    int32_t part;
+    int64_t begin;
+    int64_t end;
   };
 
   PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<ThreadPool> pool);
 
   Status CheckBatch(const Batch& batch, const BatchOutput& output) const;
-  void SetUpRows(const Batch& batch);
-  void SetUpAttention(const Batch& batch);
-  void CopyBlocks(const Batch& batch);
   void Execute(const plan::PlanNode& node);
 
   void Embed(const plan::PlanNode& node);
   void SelectRows(const plan::PlanNode& node);
   void RmsNorm(const plan::PlanNode& node);
-  void SwiGlu(const plan::PlanNode& node);
+  void Gated(const plan::PlanNode& node);
   void Elementwise(const plan::PlanNode& node);
   void Quantize(const plan::PlanNode& node);
   void Matmul(const plan::PlanNode& node);
+  void GroupedMatmul(const plan::PlanNode& node);
   void Rope(const plan::PlanNode& node);
   void KvWrite(const plan::PlanNode& node);
   void RopeKvWrite(const plan::PlanNode& node);
   void Attention(const plan::PlanNode& node);
-  void Attend(const AttentionItem& item, const graph::Operand& q, int32_t layer, float* out,
-              int32_t width, int thread);
-  void MergePartials(const MergeItem& item, float* out, int32_t width);
+  void SplitHeads(const plan::PlanNode& node);
+  void JoinHeads(const plan::PlanNode& node);
+  void Route(const plan::PlanNode& node);
+  void Dispatch(const plan::PlanNode& node);
+  void Combine(const plan::PlanNode& node);
 
-  // Runs body(row, thread) over all rows of the kind, `cost` being roughly the elements of a row.
+  // y = x W^T over the ranges, cut into tiles of rows and panels.
+  void Multiply(const plan::PlanNode& node, absl::Span<const RowRange> ranges);
+  // Runs body(row, thread) over all rows of a value, `cost` being roughly the elements of a row.
   template <typename Body>
-  void ForRows(graph::Rows kind, int64_t cost, const Body& body);
+  void ForRows(graph::ValueId value, int64_t cost, const Body& body);
 
-  int64_t RowCount(graph::Rows kind) const;
+  int64_t RowCount(graph::ValueId value) const;
   float* Floats(graph::ValueId value);
   const float* Row(const graph::Operand& operand, int64_t row);
+  float* OutputRow(const plan::PlanNode& node, int64_t row);
   ops::QuantizedRows QuantizedValue(graph::ValueId value);
   void WriteRow(graph::ValueId value, int64_t row, const float* x);
   float* Scratch(int thread) { return scratch_.data() + thread * scratch_floats_; }
-
-  void RotateHead(const float* x, int64_t position, float scale, float* out) const;
-  void StoreKv(int64_t row, int32_t layer, int32_t kv_head, const float* k, const float* v);
-  uint8_t* HeadBytes(BlockId block, int32_t layer, int32_t kv_head);
+  void RotateHead(const plan::PlanNode& node, const float* x, int64_t position, float scale,
+                  float* out) const;
 
   plan::Plan plan_;
   int32_t num_blocks_;
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<PagedAttention> attention_;
   device::Buffer arena_;
-  device::Buffer kv_;
-  std::vector<float> scratch_;  // per thread
+  std::vector<float> scratch_;  // per thread, a row each
   int64_t scratch_floats_ = 0;
-  int32_t attend_rows_ = 0;  // most query rows (tokens x heads of a group) of an item
 
   // Of the current batch.
-  const Batch* batch_ = nullptr;
-  std::vector<TokenId> tokens_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> row_sequence_;
-  std::vector<int32_t> output_rows_;  // those that give logits, then those that give hidden states
-  int64_t logit_rows_ = 0;            // how many of them give logits
-  std::vector<AttentionItem> attention_items_;
-  std::vector<MergeItem> merge_items_;
-  std::vector<float> partial_states_;  // [partial][attend_rows](maximum, sum, values[head_dim])
+  BatchRows rows_;
+  ExpertRows expert_rows_;  // of the last layer with experts
   float* logits_ = nullptr;
   float* hidden_ = nullptr;
 };

@@ -86,10 +86,11 @@ class Model {
     for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
   }
 
-  // The logits after the last of `ids`.
-  std::vector<float> Prefill(absl::Span<const TokenId> ids) {
+  // The logits after the last of `ids`, computed in chunks of `most` tokens (0: as large as may
+  // be).
+  std::vector<float> Prefill(absl::Span<const TokenId> ids, size_t most = 0) {
     std::vector<float> logits(runner_->vocab_size());
-    const size_t most = runner_->max_batch_tokens();
+    if (most == 0) most = runner_->max_batch_tokens();
     for (size_t start = 0; start < ids.size(); start += most) {
       const bool last = start + most >= ids.size();
       Batch batch;
@@ -101,6 +102,19 @@ class Model {
           runner_->Run(batch, {.logits = last ? absl::MakeSpan(logits) : absl::Span<float>()});
       EXPECT_TRUE(ran.ok()) << ran;
     }
+    return logits;
+  }
+
+  // The same in one pass with another sequence, which comes first in the batch.
+  std::vector<float> PrefillBeside(absl::Span<const TokenId> other, absl::Span<const TokenId> ids) {
+    const size_t half = blocks_.size() / 2;
+    std::vector<float> logits(runner_->vocab_size());
+    Batch batch;
+    batch.sequences.push_back({.tokens = other, .blocks = {blocks_.data(), half}});
+    batch.sequences.push_back(
+        {.tokens = ids, .blocks = {blocks_.data() + half, blocks_.size() - half}, .logits = 1});
+    const Status ran = runner_->Run(batch, {.logits = absl::MakeSpan(logits)});
+    EXPECT_TRUE(ran.ok()) << ran;
     return logits;
   }
 

@@ -57,6 +57,6 @@ QuantizedRows QuantizedRows::At(uint8_t* base, int64_t rows, int64_t cols) {
   return out;
 }
 
-int64_t AttendScratch(int32_t head_dim) { return int64_t{2} * kKvTile * head_dim; }
+int64_t AttendScratch(int32_t k_dim, int32_t v_dim) { return int64_t{kKvTile} * (k_dim + v_dim); }
 
 }  // namespace kvasir::ops

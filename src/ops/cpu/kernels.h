@@ -52,35 +52,66 @@ inline constexpr int32_t kKvUnit = 16;
 inline constexpr int32_t kKvTile = 64;
 inline constexpr int32_t kKvSuperTile = 256;
 
-// One super-tile of one KV head for some query rows. K units are [head_dim][16], V units
-// [16][head_dim], both BF16 or F32; units past the last position of any row may be null.
+// One super-tile of one KV head for some query rows. K units are [k_dim][16], V units [16][v_dim],
+// both BF16 or F32; units past the last position of any row may be null.
 struct AttendArgs {
   const uint8_t* k[kKvSuperTile / kKvUnit] = {};
   const uint8_t* v[kKvSuperTile / kKvUnit] = {};
   int32_t base = 0;  // absolute position of the super-tile
-  int32_t head_dim = 0;
+  int32_t k_dim = 0;
+  int32_t v_dim = 0;
+  bool v_in_k = false;  // V is the first v_dim columns of K, and `v` is not read
   bool kv_f32 = false;
+  float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: none
   int32_t rows = 0;
-  const float* const* q = nullptr;  // [rows] -> [head_dim], already scaled
+  const float* const* q = nullptr;  // [rows] -> [k_dim], already scaled
   const int32_t* first = nullptr;   // [rows] first position that the row sees
   const int32_t* last = nullptr;    // [rows] last position that the row sees
   // The state of each row, written whole: maximum, sum of exponentials, weighted values.
   float* maximum = nullptr;  // [rows], -infinity where the row sees nothing here
   float* sum = nullptr;      // [rows]
-  float* values = nullptr;   // [rows][head_dim]
-  float* scratch = nullptr;  // AttendScratch(head_dim) floats
+  float* values = nullptr;   // [rows][v_dim]
+  float* scratch = nullptr;  // AttendScratch(k_dim, v_dim) floats
 };
-int64_t AttendScratch(int32_t head_dim);
+int64_t AttendScratch(int32_t k_dim, int32_t v_dim);
 
 // Merges a super-tile's state into a row's running state; an empty one changes nothing.
 struct MergeArgs {
-  int32_t head_dim = 0;
+  int32_t v_dim = 0;
   float maximum = 0;
   float sum = 0;
   const float* values = nullptr;
   float* into_maximum = nullptr;
   float* into_sum = nullptr;
   float* into_values = nullptr;
+};
+
+// The nonlinearity between the two products of a feed-forward layer.
+enum class GateOp : uint8_t {
+  kSilu,     // gate / (1 + exp(-gate)) * up
+  kGelu,     // gate / (1 + exp(-2 sqrt(2 / pi) (gate + 0.044715 gate^3))) * up
+  kClamped,  // g / (1 + exp(-alpha g)) * (u + 1); g: gate up to limit, u: up within +-limit
+};
+struct GateArgs {
+  GateOp op = GateOp::kSilu;
+  float alpha = 1;
+  float limit = 0;
+};
+
+// How a row's scores, [experts], become the experts that it takes and their weights. Of equal
+// scores the lower expert counts as better.
+struct RouteArgs {
+  int32_t experts = 0;
+  int32_t used = 0;
+  int32_t groups = 1;
+  int32_t groups_used = 1;
+  bool sigmoid = false;  // else softmax
+  bool normalize = true;
+  float scale = 1;
+  const float* bias = nullptr;    // added to the scores for the choice alone; or null
+  const float* scores = nullptr;  // [experts]
+  float* scratch = nullptr;       // [3 * experts]
+  float* out = nullptr;           // [used](expert, weight), the best first
 };
 
 struct CpuKernels {
@@ -92,8 +123,10 @@ struct CpuKernels {
   void (*round_bf16)(const float* x, int64_t cols, uint16_t* out);
   // out = x / sqrt(mean(x^2) + eps) * weight
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t cols, float* out);
-  // out = gate / (1 + exp(-gate)) * up
-  void (*swiglu)(const float* gate, const float* up, int64_t cols, float* out);
+  void (*gated)(const GateArgs& args, const float* gate, const float* up, int64_t cols, float* out);
+  // x = cap * tanh(x / cap)
+  void (*softcap)(float cap, int64_t cols, float* x);
+  void (*route)(const RouteArgs& args);
   void (*attend)(const AttendArgs& args);
   void (*merge)(const MergeArgs& args);
 };

@@ -21,6 +21,7 @@ Checkpoint TinyCheckpoint() {
   c.heads = 4;
   c.kv_heads = 2;
   c.head_dim = 16;
+  c.rope.width = 16;
   c.ffn = 96;
   c.vocab = 50;
   c.context_length = 128;
@@ -98,6 +99,23 @@ TEST(BuildGraph, ChecksBiasesWhereThereAreAny) {
               AllOf(HasSubstr("'blk.1.attn_k.bias'"), HasSubstr("[1, 64]"), HasSubstr("[1, 32]")));
 }
 
+// Of the layers that have them, every expert's tensors are asked for.
+TEST(BuildGraph, NamesTheExpertThatIsMissing) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.config.moe = {.ffn = 32, .dense_layers = 1, .routing = {.experts = 3, .used = 2}};
+  checkpoint.tensors["blk.1.ffn_gate_inp.weight"] = {.rows = 3, .cols = 64};
+  for (int expert = 0; expert < 3; ++expert) {
+    for (const char* name : {"ffn_gate", "ffn_up", "ffn_down"}) {
+      const bool down = std::string_view(name) == "ffn_down";
+      checkpoint.tensors[fmt::format("blk.1.{}.{}.weight", name, expert)] = {
+          .rows = down ? 64 : 32, .cols = down ? 32 : 64};
+    }
+  }
+  EXPECT_EQ(ErrorOf(checkpoint), "OK");
+  checkpoint.tensors.erase("blk.1.ffn_up.2.weight");
+  EXPECT_EQ(ErrorOf(checkpoint), "tensor 'blk.1.ffn_up.2.weight' is missing");
+}
+
 TEST(BuildGraph, RefusesConfigurationsTheKernelsCannotRun) {
   Checkpoint checkpoint = TinyCheckpoint();
   checkpoint.config.kv_heads = 3;
@@ -112,8 +130,11 @@ TEST(BuildGraph, RefusesConfigurationsTheKernelsCannotRun) {
   checkpoint.config.eos_ids = {50};
   EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("end token 50"));
   checkpoint = TinyCheckpoint();
-  checkpoint.config.architecture = "rwkv";
-  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("'rwkv'"));
+  checkpoint.config.rope.width = 18;
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("18 rotated columns of a head of 16"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.moe.routing = {.experts = 4, .used = 5};
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("5 of 4 experts"));
 }
 
 }  // namespace
