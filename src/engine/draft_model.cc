@@ -49,7 +49,7 @@ bool DraftModel::Reserve(DraftKv& kv, int64_t tokens) {
 }
 
 // What is to be computed for the wish. False where it drafts nothing now.
-bool DraftModel::Prepare(const Wish& wish, Draft* draft, int32_t* reading) {
+bool DraftModel::Prepare(Wish& wish, Draft* draft, int32_t* reading) {
   Sequence& sequence = *wish.sequence;
   if (sequence.draft_kv == nullptr) sequence.draft_kv = std::make_unique<DraftKv>();
   DraftKv& kv = *sequence.draft_kv;
@@ -59,6 +59,7 @@ bool DraftModel::Prepare(const Wish& wish, Draft* draft, int32_t* reading) {
   kv.tokens.resize(known);
   int64_t behind = static_cast<int64_t>(tokens.size()) - known;
   draft->sequence = &sequence;
+  draft->wish = &wish;
   draft->most = wish.most;
   if (behind > kMaxBehind) {
     behind = std::min<int64_t>(behind - 1, *reading);
@@ -70,11 +71,11 @@ bool DraftModel::Prepare(const Wish& wish, Draft* draft, int32_t* reading) {
   return true;
 }
 
-Status DraftModel::Propose(absl::Span<const Wish> wishes) {
+Status DraftModel::Propose(absl::Span<Wish> wishes) {
   std::vector<Draft> drafts;
   int32_t reading = kReadAhead;
   int64_t tokens = 0;
-  for (const Wish& wish : wishes) {
+  for (Wish& wish : wishes) {
     Draft draft;
     if (tokens + kReadAhead > runner_.max_batch_tokens()) break;
     if (!Prepare(wish, &draft, &reading)) continue;
@@ -124,6 +125,7 @@ Status DraftModel::RunRound(std::vector<Draft>& drafts) {
 void DraftModel::Take(Draft& draft, absl::Span<const float> row) {
   Sequence& sequence = *draft.sequence;
   draft.open = false;
+  ++draft.wish->rounds;
   const sample::Position position{
       .choice = sequence.choice(),
       .index = sequence.outputs() + static_cast<int32_t>(sequence.drafts.size()),

@@ -31,10 +31,11 @@ struct DraftKv {
 // One thread at a time. Outlives the DraftKv of every sequence.
 class DraftModel {
  public:
-  // What a sequence would like to try.
+  // What a sequence would like to try, and what was done for it.
   struct Wish {
     Sequence* sequence = nullptr;
-    int32_t most = 0;  // drafts, at least 1
+    int32_t most = 0;    // drafts, at least 1
+    int32_t rounds = 0;  // out: tokens that the smaller model drew, sure of them or not
   };
 
   // `runner` and `clock` outlive the model. `eos_ids` end a draft. What the smaller model itself
@@ -45,7 +46,7 @@ class DraftModel {
   // Sets the drafts of each sequence, perhaps none: where the smaller model is not sure, where it
   // has not read the sequence yet (it reads some tokens more each time), or has no blocks left. An
   // error drafts nothing.
-  Status Propose(absl::Span<const Wish> wishes);
+  Status Propose(absl::Span<Wish> wishes);
 
   // Predicted seconds that drafting one token takes for each of `sequences` of that length.
   double SecondsPerRound(int64_t sequences, int64_t length) const;
@@ -55,12 +56,13 @@ class DraftModel {
  private:
   struct Draft {
     Sequence* sequence = nullptr;
+    Wish* wish = nullptr;
     int32_t most = 0;
     std::vector<TokenId> pending;  // to be computed next
     bool open = true;              // another token is wanted
   };
 
-  bool Prepare(const Wish& wish, Draft* draft, int32_t* reading);
+  bool Prepare(Wish& wish, Draft* draft, int32_t* reading);
   bool Reserve(DraftKv& kv, int64_t tokens);
   Status RunRound(std::vector<Draft>& drafts);
   void Take(Draft& draft, absl::Span<const float> row);

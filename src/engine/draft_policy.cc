@@ -1,5 +1,7 @@
 #include "engine/draft_policy.h"
 
+#include <algorithm>
+
 namespace kvasir::engine {
 namespace {
 
@@ -8,6 +10,11 @@ constexpr double kPriorHits = 0.6;  // a new sequence is given some credit
 constexpr double kPriorMisses = 0.4;
 // Predictions are not exact: what is expected to gain less than this is not tried.
 constexpr double kMargin = 1.02;
+// Drafts may lose this share of the time of a sequence, and at first a few steps; what they won
+// long ago is no credit.
+constexpr double kAllowance = 0.01;
+constexpr double kFirstSteps = 2;
+constexpr double kMostSteps = 8;
 
 }  // namespace
 
@@ -15,6 +22,12 @@ void DraftRecord::Observe(int32_t tried, int32_t kept) {
   hits_ = kForget * hits_ + kept;
   misses_ = kForget * misses_ + (kept < tried ? 1 : 0);
   skipped_ = 0;
+}
+
+void DraftRecord::Pass(double step_seconds) {
+  balance_ += (started_ ? kAllowance : kFirstSteps) * step_seconds;
+  balance_ = std::min(balance_, kMostSteps * step_seconds);
+  started_ = true;
 }
 
 double DraftRecord::chance() const {

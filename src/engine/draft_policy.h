@@ -6,7 +6,13 @@
 
 namespace kvasir::engine {
 
-// What one sequence's drafts have been worth. A value.
+struct DraftCost {
+  double step = 0;     // predicted seconds of the step without drafts, > 0
+  double draft = 0;    // predicted seconds that each draft adds
+  int32_t tokens = 1;  // that the step yields without drafts
+};
+
+// What one sequence's drafts have been worth, in tokens and in seconds. A value.
 class DraftRecord {
  public:
   // `tried` drafts were computed, the first `kept` of which came true.
@@ -15,21 +21,25 @@ class DraftRecord {
   // The chance that a draft comes true when those before it did.
   double chance() const;
 
+  // A step passes, in which the sequence could try. What drafts may lose, all in all, is a small
+  // share of the time that has passed: a record that owes more tries nothing.
+  void Pass(double step_seconds);
+  void Spend(double seconds) { balance_ -= seconds; }
+  // As many tokens came without a step of their own.
+  void Earn(int32_t kept, const DraftCost& cost) { balance_ += kept * cost.step / cost.tokens; }
+  bool owes() const { return balance_ < 0; }
+
   // A record that says no is asked again every so often, as what is written changes.
-  bool ShouldProbe() const { return skipped_ >= kProbeEvery; }
+  bool ShouldProbe() const { return skipped_ >= kProbeEvery && !owes(); }
   void Skip() { ++skipped_; }
 
  private:
   static constexpr int32_t kProbeEvery = 48;
   double hits_ = 0;  // decayed
   double misses_ = 0;
-  int32_t skipped_ = 0;  // proposals in a row that were not tried
-};
-
-struct DraftCost {
-  double step = 0;     // predicted seconds of the step without drafts, > 0
-  double draft = 0;    // predicted seconds that each draft adds
-  int32_t tokens = 1;  // that the step yields without drafts
+  int32_t skipped_ = 0;   // proposals in a row that were not tried
+  double balance_ = 0;    // seconds
+  bool started_ = false;  // the balance has had its first credit
 };
 
 // The number of drafts, up to `most`, with the most expected tokens a second; 0: none pays.

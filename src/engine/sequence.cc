@@ -43,6 +43,7 @@ Sequence::Sequence(const Sequence& other, int32_t choice)
       published(other.published),
       lookup(other.lookup),
       draft_record(other.draft_record),
+      draft_check(other.draft_check),
       outputs_at_start(other.outputs_at_start),
       scored(other.scored),
       group_(other.group_),

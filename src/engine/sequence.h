@@ -110,6 +110,7 @@ class Sequence {
   int32_t published = 0;        // blocks that the prefix index knows
   PromptLookup lookup;
   DraftRecord draft_record;
+  DraftCost draft_check;              // what computing a draft takes, as last predicted
   std::unique_ptr<DraftKv> draft_kv;  // null until a draft model reads the sequence
   int32_t outputs_at_start = 0;       // outputs() when it last began to run
   bool done = false;                  // has had its finish event: to be removed

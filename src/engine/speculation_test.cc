@@ -60,5 +60,30 @@ TEST(DraftPolicyTest, TheRecordFollowsWhatHappens) {
   EXPECT_TRUE(record.ShouldProbe());
 }
 
+// However the drafts turn out, they lose no more than two steps and a hundredth of the time.
+TEST(DraftPolicyTest, WhatDraftsMayLoseIsBounded) {
+  constexpr double kStep = 0.06, kTry = 0.023;
+  DraftRecord record;
+  double lost = 0;
+  for (int step = 0; step < 200; ++step) {
+    record.Pass(kStep);
+    if (record.owes()) continue;
+    record.Spend(kTry);
+    lost += kTry;
+  }
+  EXPECT_LE(lost, 2 * kStep + 0.01 * 200 * kStep + kTry);
+  EXPECT_GE(lost, 0.01 * 200 * kStep);
+  // What they win is credit, within bounds.
+  const DraftCost check{.step = kStep, .draft = 0.01};
+  for (int i = 0; i < 50; ++i) {
+    record.Pass(kStep);
+    record.Earn(3, check);
+  }
+  record.Spend(8 * kStep);
+  EXPECT_FALSE(record.owes());
+  record.Spend(4 * kStep);
+  EXPECT_TRUE(record.owes());
+}
+
 }  // namespace
 }  // namespace kvasir::engine

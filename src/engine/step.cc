@@ -78,15 +78,21 @@ void Core::LookUpDrafts(absl::Span<Sequence* const> sequences, const perf::StepS
 }
 
 void Core::DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes) {
+  // A round of drafting is shared by all.
+  const auto round = [&](const Sequence& sequence) {
+    return draft_model_->SecondsPerRound(decodes.decodes, sequence.length()) /
+           static_cast<double>(decodes.decodes);
+  };
   std::vector<DraftModel::Wish> wishes;
   for (Sequence* sequence : sequences) {
-    // A round of drafting is shared by all.
-    const double round = draft_model_->SecondsPerRound(decodes.decodes, sequence->length());
-    const int32_t worth = DraftsWorthTrying(*sequence, MostDrafts(*sequence), decodes,
-                                            round / static_cast<double>(decodes.decodes));
+    const int32_t worth =
+        DraftsWorthTrying(*sequence, MostDrafts(*sequence), decodes, round(*sequence));
     if (worth > 0) wishes.push_back({sequence, worth});
   }
-  const Status drafted = draft_model_->Propose(wishes);
+  const Status drafted = draft_model_->Propose(absl::MakeSpan(wishes));
+  for (const DraftModel::Wish& wish : wishes) {
+    wish.sequence->draft_record.Spend(wish.rounds * round(*wish.sequence));
+  }
   if (drafted.ok()) return;
   spdlog::error("draft model: {}", std::string(drafted.message()));
   for (const DraftModel::Wish& wish : wishes) wish.sequence->drafts.clear();
@@ -99,13 +105,16 @@ int32_t Core::DraftsWorthTrying(Sequence& sequence, int32_t most, const perf::St
   perf::StepShape more = shape;
   more.AddPrefill(sequence.length(), most);
   const double step = step_model_.Predict(shape);
-  const DraftCost cost{.step = step,
-                       .draft = drafting + (step_model_.Predict(more) - step) / most,
-                       .tokens = static_cast<int32_t>(shape.decodes)};
-  const int32_t best = BestDrafts(sequence.draft_record.chance(), most, cost);
+  const double checking = (step_model_.Predict(more) - step) / most;
+  const DraftCost cost{
+      .step = step, .draft = drafting + checking, .tokens = static_cast<int32_t>(shape.decodes)};
+  DraftRecord& record = sequence.draft_record;
+  sequence.draft_check = {.step = step, .draft = checking, .tokens = cost.tokens};
+  record.Pass(step);
+  const int32_t best = record.owes() ? 0 : BestDrafts(record.chance(), most, cost);
   if (best > 0) return best;
-  if (sequence.draft_record.ShouldProbe()) return 1;
-  sequence.draft_record.Skip();
+  if (record.ShouldProbe()) return 1;
+  record.Skip();
   return 0;
 }
 
