@@ -116,7 +116,115 @@ def safetensors(tensors):
     return struct.pack("<Q", len(encoded)) + encoded + data
 
 
+class Plan:
+    """A plan of one layer over F32 weights of zeros (src/plan/plan_file.h)."""
+
+    WIDTH, VOCAB, PAGE = 32, 16, 4096
+    NODE = {
+        "op": "", "inputs": [], "output": -1, "matrix": -1, "vector": -1, "bias": -1, "layer": -1,
+        "scale": 1.0, "residual": False, "parts": 1, "head_width": 0, "column": 0, "table": 0,
+        "window": 0, "softcap": 0.0, "gate": {"kind": "silu", "alpha": 1.0, "limit": 0.0},
+        "routing": {"experts": 0, "used": 0, "groups": 1, "groups_used": 1, "score": "softmax",
+                    "normalize": True, "scale": 1.0},
+    }  # fmt: skip
+
+    def __init__(self):
+        self.values, self.nodes, self.matrices, self.vectors = [], [], [], []
+
+    def value(self, width, rows="tokens", copies=1):
+        name = f"v{len(self.values)}"
+        self.values.append(
+            {"name": name, "rows": rows, "type": "f32", "width": width, "copies": copies}
+        )
+        return {"value": len(self.values) - 1, "column": 0, "width": width}
+
+    def add(self, op, inputs, out=None, **fields):
+        output = -1 if out is None else out["value"]
+        self.nodes.append({**self.NODE, "op": op, "inputs": inputs, "output": output, **fields})
+        return out
+
+    def matrix(self, rows, cols):
+        self.matrices.append({"format": "F32", "rows": rows, "cols": cols})
+        return len(self.matrices) - 1
+
+    def norm(self, x, rows="tokens"):
+        self.vectors.append(x["width"])
+        out = self.value(x["width"], rows)
+        return self.add("rms_norm", [x], out, vector=len(self.vectors) - 1)
+
+    def product(self, x, width, rows="tokens"):
+        matrix = self.matrix(width, x["width"])
+        return self.add("matmul", [x], self.value(width, rows), matrix=matrix)
+
+    def attention(self, x):
+        q, k, v = (self.product(self.norm(x), self.WIDTH) for _ in range(3))
+        rotated = self.value(self.WIDTH)
+        self.add("rope_kv_write", [q, k, v], rotated, layer=0, scale=0.25, head_width=16)
+        o = self.add("attention", [rotated], self.value(self.WIDTH), layer=0, window=3)
+        return self.add("add", [x, self.product(o, self.WIDTH)], self.value(self.WIDTH))
+
+    def experts(self, x):
+        routing = {**self.NODE["routing"], "experts": 4, "used": 2, "score": "sigmoid"}
+        scores = self.product(x, 4)
+        routed = self.add("route", [scores], self.value(4), routing=routing)
+        rows = self.value(self.WIDTH, "routed", 2)
+        self.add("dispatch", [x, routed], rows, routing=routing)
+        y = self.value(self.WIDTH, "routed", 2)
+        self.add("grouped_matmul", [rows], y, matrix=self.matrix(4 * 32, 32), parts=4)
+        return self.add("combine", [y, routed], self.value(self.WIDTH))
+
+    def file(self, x):
+        last = self.add("select_rows", [x], self.value(self.WIDTH, "output"))
+        logits = self.product(self.norm(last, "output"), self.VOCAB, "output")
+        text_files = {"gguf_vocab": None, "tokenizer_json": "{}", "chat_template": "",
+                      "bos_token": "", "eos_token": ""}  # fmt: skip
+        content = json.dumps(text_files).encode()
+        rope = {"theta": 1e4, "width": 16, "scaling": "none", "factor": 1.0, "original_context": 64,
+                "attention_factor": 0.0, "low_frequency": 1.0, "high_frequency": 4.0,
+                "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 0.0, "mscale_all": 0.0,
+                "truncate": True, "factors": [], "long_factors": []}  # fmt: skip
+        header = {
+            "model": {
+                "architecture": "llama", "name": "seed", "fingerprint": "0", "activations": "int8",
+                "eos_ids": [1], "layers": 1, "hidden": self.WIDTH, "heads": 2, "kv_heads": 2,
+                "k_dim": 16, "v_dim": 16, "v_in_k": False, "vocab": self.VOCAB,
+                "context_length": 64, "rms_eps": 1e-5, "ropes": [rope], "values": self.values,
+                "nodes": self.nodes, "logits": logits["value"],
+                "embedding": {"type": "F32", "rows": self.VOCAB, "cols": self.WIDTH},
+            },
+            "matrices": self.matrices, "sources": [],
+        }  # fmt: skip
+        end = 5 * self.PAGE
+
+        def place(size):
+            nonlocal end
+            begin, end = end, -(-(end + size) // self.PAGE) * self.PAGE
+            return {"offset": begin, "bytes": size}
+
+        header["matrix_sections"] = [
+            place(-(-m["rows"] // 16) * 64 * m["cols"]) for m in self.matrices
+        ]
+        header["vector_sections"] = [place(4 * width) for width in self.vectors]
+        header["embedding_section"] = place(4 * self.VOCAB * self.WIDTH)
+        header["text_section"] = place(len(content))
+        size = header["text_section"]["offset"] + len(content)
+        header["file_bytes"] = size
+        encoded = json.dumps(header).encode()
+        assert len(encoded) < 5 * self.PAGE - 16
+        out = b"KVASIRPL" + struct.pack("<II", 1, len(encoded)) + encoded
+        return out + bytes(size - len(content) - len(out)) + content
+
+
+def plans():
+    for name, layer in [("dense", Plan.attention), ("experts", Plan.experts)]:
+        plan = Plan()
+        x = plan.add("embed", [], plan.value(Plan.WIDTH))
+        yield name, plan.file(layer(plan, x))
+
+
 def main():
+    for name, content in plans():
+        save("plan", name, content)
     config = {
         "general.architecture": "llama",
         "llama.block_count": 1,
@@ -142,6 +250,15 @@ def main():
     save("gguf", "factors", gguf(config, [embedding, factors], version=2))
     save("gguf", "linear", gguf({**config, **linear}, [embedding]))
     save("gguf", "empty", gguf({"general.alignment": 64}, []))
+    shapes = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32),
+              "ffn_gate_inp": (2, 32), "ffn_gate_exps": (2 * 16, 32), "ffn_up_exps": (2 * 16, 32),
+              "ffn_down_exps": (2 * 32, 16), "attn_norm": (1, 32), "ffn_norm": (1, 32)}  # fmt: skip
+    layer = [(f"blk.0.{name}.weight", [cols, rows] if rows > 1 else [cols], 0, bytes(4 * rows * cols))
+             for name, (rows, cols) in shapes.items()]  # fmt: skip
+    moe = {"llama.expert_count": 2, "llama.expert_used_count": 1,
+           "llama.expert_feed_forward_length": 16}  # fmt: skip
+    norm = ("output_norm.weight", [32], 0, bytes(128))
+    save("gguf", "experts", gguf({**config, **moe}, [embedding, norm, *layer]))
 
     f32, bf16 = ("a", "F32", [2, 3], bytes(24)), ("b", "BF16", [4], bytes(8))
     save("safetensors", "two", safetensors([f32, bf16]))
@@ -168,6 +285,11 @@ def main():
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64,
     }
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
+    latent = {"kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16,
+              "v_head_dim": 16, "n_group": 2, "topk_group": 1}  # fmt: skip
+    yarn = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "truncate": False}
+    longrope = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
     qwen2 = {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "sliding_window": 8}
     for name, extra in [
         ("llama", {}),
@@ -175,6 +297,11 @@ def main():
         ("linear", {"rope_scaling": {"type": "linear", "factor": 2.0}}),
         ("parameters", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
         ("qwen2", qwen2),
+        ("mixtral", {"architectures": ["MixtralForCausalLM"], **experts}),
+        ("gpt_oss", {"architectures": ["GptOssForCausalLM"], **experts, "rope_scaling": yarn}),
+        ("gemma3", {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 8}),
+        ("phi3", {"architectures": ["Phi3ForCausalLM"], "rope_scaling": longrope}),
+        ("deepseek_v3", {"architectures": ["DeepseekV3ForCausalLM"], **experts, **latent}),
     ]:
         save("config", name, json.dumps({**llama, **extra}).encode())
 

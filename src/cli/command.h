@@ -20,11 +20,13 @@ class Command {
   Command(CLI::App& program, const std::string& name, const std::string& description,
           std::function<StatusOr<int>()> run);
 
-  // `target` outlives the command and holds the default. `name` is without dashes. A vector takes
-  // the option several times.
+  // `target` outlives the command and holds the default. `name` is without dashes; `letter` is
+  // another, of one letter. A vector takes the option several times.
   template <typename T>
-  CLI::Option* Add(const std::string& name, T* target, const std::string& help) {
-    CLI::Option* option = app_->add_option("--" + name, *target, help);
+  CLI::Option* Add(const std::string& name, T* target, const std::string& help,
+                   const std::string& letter = "") {
+    const std::string names = letter.empty() ? "--" + name : "-" + letter + ",--" + name;
+    CLI::Option* option = app_->add_option(names, *target, help);
     return Register(option->allow_extra_args(false), name);
   }
   // --NAME and --no-NAME.

@@ -20,21 +20,6 @@ constexpr int kMany = 1 << 20;
 constexpr int32_t kDraftsOfAModel = 4;  // in a pass, where nobody says
 constexpr std::string_view kHubPrefix = "hf:";
 
-StatusOr<std::string> ModelPath(const std::string& model) {
-  if (model.starts_with(kHubPrefix)) {
-    KVASIR_ASSIGN_OR_RETURN(const std::filesystem::path path,
-                            PullModel(std::string_view(model).substr(kHubPrefix.size())));
-    return path.string();
-  }
-  if (model != "default") return model;
-  const std::filesystem::path path = DefaultModelPath();
-  if (std::filesystem::exists(path)) return path.string();
-  return absl::NotFoundError(
-      fmt::format("the default model is not at {}: scripts/fetch_default_model.sh fetches it, "
-                  "and so does make serve",
-                  path.string()));
-}
-
 StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::ifstream in(path);
   std::ostringstream text;
@@ -52,6 +37,7 @@ StatusOr<ModelOptions> MakeModelOptions(const ModelConfig& config) {
                        .isa = config.isa,
                        .activations = config.activations,
                        .kv_dtype = config.kv_cache_dtype,
+                       .plan_cache = config.plan_cache,
                        .skip_tokenizer = config.skip_tokenizer_init,
                        .tool_call_parser = config.tool_call_parser,
                        .reasoning_parser = config.reasoning_parser,
@@ -118,6 +104,8 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
       .Add("reasoning-parser", &config->reasoning_parser,
            "Form of the model's reasoning (auto: by its chat template)")
       ->check(CLI::IsMember(Names(text::kReasoningParserNames)));
+  command.AddSwitch("plan-cache", &config->plan_cache,
+                    "Keep the compiled model in the cache folder, for the next start");
   command.AddSwitch("skip-tokenizer-init", &config->skip_tokenizer_init,
                     "Load no tokenizer: prompts and answers are token ids");
   command
@@ -166,6 +154,21 @@ void AddEngineOptions(Command& command, ModelConfig* config) {
 }
 
 }  // namespace
+
+StatusOr<std::string> ModelPath(const std::string& model) {
+  if (model.starts_with(kHubPrefix)) {
+    KVASIR_ASSIGN_OR_RETURN(const std::filesystem::path path,
+                            PullModel(std::string_view(model).substr(kHubPrefix.size())));
+    return path.string();
+  }
+  if (model != "default") return model;
+  const std::filesystem::path path = DefaultModelPath();
+  if (std::filesystem::exists(path)) return path.string();
+  return absl::NotFoundError(
+      fmt::format("the default model is not at {}: scripts/fetch_default_model.sh fetches it, "
+                  "and so does make serve",
+                  path.string()));
+}
 
 void AddModelOptions(Command& command, ModelConfig* config) {
   AddLoadOptions(command, config);

@@ -15,7 +15,7 @@
 namespace kvasir::cli {
 
 inline constexpr const char* kModelHelp =
-    "GGUF file, Hugging Face folder, hf:OWNER/REPO[:FILE], or 'default'";
+    "GGUF file, Hugging Face folder, what kvasir build made, hf:OWNER/REPO[:FILE], or 'default'";
 
 struct ModelConfig {
   std::string model = "default";
@@ -24,6 +24,7 @@ struct ModelConfig {
   std::string tool_call_parser = "auto";
   std::string reasoning_parser = "auto";
   bool skip_tokenizer_init = false;
+  bool plan_cache = true;
   int32_t max_model_len = 0;
   int32_t threads = 0;
   std::string isa = "auto";
@@ -46,6 +47,9 @@ struct ModelConfig {
 
 // All of them but the model itself, which is a positional argument here and a flag there.
 void AddModelOptions(Command& command, ModelConfig* config);
+
+// Fetches what lies on a hub. Errors name the model.
+StatusOr<std::string> ModelPath(const std::string& model);
 
 // A model and the engine that runs it.
 struct RunningModel {

@@ -9,8 +9,9 @@
 #include <utility>
 
 #include "base/log.h"
+#include "cli/compiled_model.h"
 #include "compile/compiler.h"
-#include "model/checkpoint.h"
+#include "grammar/deferred_compiler.h"
 #include "ops/cpu/dispatch.h"
 #include "runtime/plan_runner.h"
 
@@ -26,15 +27,17 @@ StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles&
       "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
 }
 
-Status LoadText(const ModelOptions& options, const model::Checkpoint& checkpoint,
-                ServedModel& out) {
+// `vocab` and `eos_ids` are the model's.
+Status LoadText(const ModelOptions& options, const model::TextFiles& text, int32_t vocab,
+                const std::vector<int32_t>& eos_ids, ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
-  const model::TextFiles& text = checkpoint.text;
-  const model::ModelConfig& config = checkpoint.config;
   KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
-  if (!config.eos_ids.empty()) {
-    KVASIR_ASSIGN_OR_RETURN(
-        out.grammars, grammar::MakeCompiler(*out.tokenizer, config.vocab, config.eos_ids, {}));
+  if (!eos_ids.empty()) {
+    // It takes as long as all else together, and no request needs it at once.
+    out.grammars = std::make_unique<grammar::DeferredCompiler>(
+        [tokenizer = out.tokenizer.get(), vocab, eos_ids] {
+          return grammar::MakeCompiler(*tokenizer, vocab, eos_ids, {});
+        });
   }
   const std::string& source =
       options.chat_template_override.empty() ? text.chat_template : options.chat_template_override;
@@ -81,44 +84,46 @@ compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
           .max_batch_tokens = options.max_batch_tokens};
 }
 
-std::string ModelName(const ModelOptions& options, const model::ModelConfig& config) {
+std::string ModelName(const ModelOptions& options, const plan::CompiledModel& model) {
   if (!options.served_model_name.empty()) return options.served_model_name;
   const std::filesystem::path path(options.path);
-  const std::string stem =
-      path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
-  return stem.empty() ? config.name : stem;
+  const bool file = path.extension() == ".gguf" || path.extension() == ".kvplan";
+  const std::string stem = file ? path.stem().string() : path.filename().string();
+  return stem.empty() ? model.name : stem;
 }
 
 }  // namespace
 
 StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
-  KVASIR_ASSIGN_OR_RETURN(model::Checkpoint loaded, model::LoadCheckpoint(options.path));
-  auto checkpoint = std::make_shared<const model::Checkpoint>(std::move(loaded));
-  ServedModel out;
-  // The vocabulary is built beside the packing of the weights: both take a good part of the start.
-  Status text_status;
-  std::thread text_loader([&] { text_status = LoadText(options, *checkpoint, out); });
+  const compile::CompileOptions compile_options = MakeCompileOptions(options, kernels);
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   auto pool =
       std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : std::max(1, cores));
-  StatusOr<plan::Plan> plan =
-      compile::Compile(checkpoint, MakeCompileOptions(options, kernels), *pool);
+  KVASIR_ASSIGN_OR_RETURN(
+      plan::CompiledModel model,
+      LoadCompiledModel(options.path, options.plan_cache, compile_options, *pool));
+  const auto with_path = [&](const Status& status) {
+    return Status(status.code(), absl::StrCat(options.path, ": ", status.message()));
+  };
+  ServedModel out;
+  out.info = {.name = ModelName(options, model),
+              .vocab_size = model.vocab,
+              .eos_ids = model.eos_ids,
+              .weights_fingerprint = model.fingerprint};
+  // The vocabulary is built beside the tables of the plan.
+  const model::TextFiles files = std::move(model.text);
+  Status text;
+  std::thread text_loader(
+      [&] { text = LoadText(options, files, out.info.vocab_size, out.info.eos_ids, out); });
+  StatusOr<plan::Plan> plan = compile::MakePlan(std::move(model), compile_options);
   text_loader.join();
-  if (!plan.ok()) {
-    return Status(plan.status().code(), absl::StrCat(options.path, ": ", plan.status().message()));
-  }
-  if (!text_status.ok()) {
-    return Status(text_status.code(), absl::StrCat(options.path, ": ", text_status.message()));
-  }
+  if (!text.ok()) return with_path(text);
+  if (!plan.ok()) return with_path(plan.status());
+  out.info.max_model_len = plan->max_model_len;
+  out.info.block_size = plan->kv.block_size;
+  out.info.numerics_id = plan->numerics_id;
   KVASIR_ASSIGN_OR_RETURN(const int32_t blocks, ChooseBlocks(options, *plan));
-  out.info = {.name = ModelName(options, checkpoint->config),
-              .vocab_size = plan->vocab,
-              .max_model_len = plan->max_model_len,
-              .block_size = plan->kv.block_size,
-              .eos_ids = checkpoint->config.eos_ids,
-              .weights_fingerprint = model::WeightsFingerprint(*checkpoint),
-              .numerics_id = plan->numerics_id};
   spdlog::info("{}: {} kernels, {} threads, {} KV blocks of {} tokens ({} MiB)", out.info.name,
                kernels->name, pool->threads(), blocks, plan->kv.block_size,
                blocks * plan->kv.block_bytes() >> 20);

@@ -16,7 +16,7 @@
 namespace kvasir::cli {
 
 struct ModelOptions {
-  std::string path;           // GGUF file or Hugging Face folder
+  std::string path;           // plan, GGUF file or Hugging Face folder
   int32_t max_model_len = 0;  // 0: the model's own
   int32_t block_size = 16;
   int64_t kv_cache_bytes = 0;  // 0: what max_model_len x 8 takes, at most half the free memory
@@ -25,6 +25,7 @@ struct ModelOptions {
   std::string isa = "auto";
   std::string activations = "int8";  // or "f32"
   std::string kv_dtype = "bf16";     // or "f32"
+  bool plan_cache = true;            // keep what was compiled for the next start
   bool skip_tokenizer = false;
   std::string tool_call_parser = "auto";  // or a name that text/output_format.h knows
   std::string reasoning_parser = "auto";

@@ -1,6 +1,7 @@
 // Random tiny checkpoints of every architecture against the logits that transformers gave.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +9,7 @@
 
 #include "cli/testing/golden.h"
 #include "cli/testing/whole_model.h"
+#include "plan/plan_file.h"
 
 namespace kvasir::cli {
 namespace {
@@ -124,6 +126,30 @@ TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
       other.kernels = Kernels(isa);
       EXPECT_EQ(Difference(scalar, other), 0) << isa;
     }
+  }
+}
+
+TEST_P(TinyGoldenTest, APlanOutOfAFileChangesNoBit) {
+  const std::filesystem::path path =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("tiny_golden_test_{}_{}.kvplan", getpid(), GetParam());
+  const CompileOptions options{.kernels = Kernels("auto")};
+  ThreadPool pool(2);
+  {
+    const auto compiled = compile::CompileModel(checkpoint_, options, pool);
+    ASSERT_TRUE(compiled.ok()) << compiled.status();
+    const Status written = plan::WritePlan(*compiled, {}, path.string(), [](int64_t, int64_t) {});
+    ASSERT_TRUE(written.ok()) << written;
+  }
+  StatusOr<plan::PlanFile> read = plan::ReadPlan(path.string());
+  std::filesystem::remove(path);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->model.fingerprint, model::WeightsFingerprint(*checkpoint_));
+  Model compiled(checkpoint_, options, kMaxTokens);
+  Model mapped(std::move(read->model), options, kMaxTokens);
+  for (const auto& prompt : prompts_) {
+    const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+    EXPECT_EQ(DifferentBits(mapped.Prefill(ids), compiled.Prefill(ids)), 0);
   }
 }
 

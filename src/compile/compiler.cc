@@ -1,7 +1,8 @@
 #include "compile/compiler.h"
 
+#include <algorithm>
 #include <cmath>
-#include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -21,6 +22,7 @@ using graph::ValueType;
 using model::Checkpoint;
 using model::TensorView;
 using ops::PanelFormat;
+using plan::CompiledModel;
 using plan::Plan;
 
 // The panel format of a weight under the options.
@@ -82,8 +84,9 @@ StatusOr<std::vector<float>> LoadVector(const Checkpoint& checkpoint, const std:
 // Turns graph nodes into plan nodes, packing what they name.
 class Packer {
  public:
-  Packer(const Checkpoint& checkpoint, const CompileOptions& options, ThreadPool& pool, Plan& plan)
-      : checkpoint_(checkpoint), options_(options), pool_(pool), plan_(plan) {}
+  Packer(const Checkpoint& checkpoint, const CompileOptions& options, ThreadPool& pool,
+         CompiledModel& model)
+      : checkpoint_(checkpoint), options_(options), pool_(pool), model_(model) {}
 
   Status Add(const Node& node) {
     plan::PlanNode out;
@@ -115,7 +118,7 @@ class Packer {
       KVASIR_ASSIGN_OR_RETURN(auto values, LoadVector(checkpoint_, node.weights[0]));
       out.vector = AddVector(std::move(values));
     }
-    plan_.nodes.push_back(std::move(out));
+    model_.nodes.push_back(std::move(out));
     return absl::OkStatus();
   }
 
@@ -127,8 +130,8 @@ class Packer {
     }
     const PanelFormat format = FormatFor(*checkpoint_.Find(weights[0]), options_);
     KVASIR_ASSIGN_OR_RETURN(ops::PackedMatrix matrix, ops::Pack(sources, format, pool_));
-    plan_.matrices.push_back(std::move(matrix));
-    return static_cast<int32_t>(plan_.matrices.size()) - 1;
+    model_.matrices.push_back(std::move(matrix));
+    return static_cast<int32_t>(model_.matrices.size()) - 1;
   }
 
   StatusOr<int32_t> AddBias(const Node& node) {
@@ -148,19 +151,19 @@ class Packer {
   }
 
   int32_t AddVector(std::vector<float> values) {
-    plan_.vectors.push_back(std::move(values));
-    return static_cast<int32_t>(plan_.vectors.size()) - 1;
+    model_.vectors.push_back(std::move(values));
+    return static_cast<int32_t>(model_.vectors.size()) - 1;
   }
 
   const Checkpoint& checkpoint_;
   const CompileOptions& options_;
   ThreadPool& pool_;
-  Plan& plan_;
+  CompiledModel& model_;
 };
 
-plan::Rotation MakeRotation(const model::RopeConfig& rope, const model::ModelConfig& config,
+plan::Rotation MakeRotation(const model::RopeConfig& rope, int32_t context_length,
                             int32_t max_model_len) {
-  const model::RopeTable table = model::MakeRopeTable(rope, max_model_len, config.context_length);
+  const model::RopeTable table = model::MakeRopeTable(rope, max_model_len, context_length);
   const size_t half = table.frequencies.size();
   plan::Rotation out;
   out.width = rope.width;
@@ -176,34 +179,42 @@ plan::Rotation MakeRotation(const model::RopeConfig& rope, const model::ModelCon
   return out;
 }
 
+bool HasPairs(const CompiledModel& model) {
+  for (const ops::PackedMatrix& m : model.matrices) {
+    if (m.view.format == PanelFormat::kBf16Pairs) return true;
+  }
+  return false;
+}
+
+bool DependsOnLength(const CompiledModel& model) {
+  for (const model::RopeConfig& rope : model.ropes) {
+    if (rope.scaling == model::RopeScaling::kDynamic ||
+        rope.scaling == model::RopeScaling::kLongRope) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Names all that decides a bit: the kernels' arithmetic (the same in every family but for BF16
 // pairs), the group of activation scales, attention tiles, KV type, how weights are held, and the
 // context where the rotation depends on it.
-std::string NumericsId(const Plan& plan, const model::ModelConfig& config,
-                       const CompileOptions& options) {
-  bool pairs = false;
-  for (const ops::PackedMatrix& m : plan.matrices) {
-    pairs = pairs || m.view.format == PanelFormat::kBf16Pairs;
-  }
-  const model::RopeScaling scaling = config.rope.scaling;
-  const bool by_length =
-      scaling == model::RopeScaling::kDynamic || scaling == model::RopeScaling::kLongRope;
+std::string NumericsId(const Plan& plan) {
   const std::string text = fmt::format(
       "cpu-2 activations={} group={} pairs={} kv={} unit={} tile={} supertile={} len={}",
-      options.activations == Activations::kF32 ? "f32" : "int8", ops::kGroup, pairs,
-      Info(options.kv_dtype).name, ops::kKvUnit, ops::kKvTile, ops::kKvSuperTile,
-      by_length ? plan.max_model_len : 0);
+      plan.activations, ops::kGroup, HasPairs(plan), Info(plan.kv.dtype).name, ops::kKvUnit,
+      ops::kKvTile, ops::kKvSuperTile, DependsOnLength(plan) ? plan.max_model_len : 0);
   return CacheRoot(text, "", "", "").Hex();
 }
 
-Status CheckOptions(const CompileOptions& options, const model::ModelConfig& config) {
+Status CheckOptions(const CompileOptions& options, int32_t context_length) {
   if (options.block_size < 16 || options.block_size > 1024 || options.block_size % 16 != 0) {
     return absl::InvalidArgumentError(
         fmt::format("block-size: {} is no multiple of 16 up to 1024", options.block_size));
   }
-  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
+  if (options.max_model_len < 0 || options.max_model_len > context_length) {
     return absl::InvalidArgumentError(fmt::format("max-model-len: {} exceeds the model's {}",
-                                                  options.max_model_len, config.context_length));
+                                                  options.max_model_len, context_length));
   }
   if (options.max_batch_tokens < 16 || options.max_batch_tokens > 65536) {
     return absl::InvalidArgumentError("max-num-batched-tokens: must be in [16, 65536]");
@@ -211,53 +222,114 @@ Status CheckOptions(const CompileOptions& options, const model::ModelConfig& con
   return absl::OkStatus();
 }
 
+StatusOr<Graph> OptimizedGraph(const Checkpoint& checkpoint, const CompileOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(Graph graph, model::BuildGraph(checkpoint));
+  KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
+  RunPasses(graph, checkpoint, options);
+  KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
+  return graph;
+}
+
+// What the configuration alone says of the compiled model.
+CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& options) {
+  const model::ModelConfig& config = checkpoint.config;
+  const bool latent = config.latent.rank > 0;
+  CompiledModel out;
+  out.architecture = config.architecture;
+  out.name = config.name;
+  out.activations = options.activations == Activations::kF32 ? "f32" : "int8";
+  out.text = checkpoint.text;
+  out.eos_ids = config.eos_ids;
+  out.layers = config.layers;
+  out.hidden = config.hidden;
+  out.heads = config.heads;
+  out.kv_heads = config.kv_heads;
+  out.k_dim = config.head_dim;
+  out.v_dim = latent ? config.latent.rank : config.head_dim;
+  out.v_in_k = latent;
+  out.vocab = config.vocab;
+  out.context_length = config.context_length;
+  out.rms_eps = config.rms_eps;
+  out.ropes.push_back(config.rope);
+  if (config.has_window_rope) out.ropes.push_back(config.window_rope);
+  const TensorView& embedding = *checkpoint.Find("token_embd.weight");
+  out.embedding = {embedding.dtype, embedding.rows, embedding.cols, embedding.bytes.data()};
+  return out;
+}
+
 }  // namespace
+
+StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoint,
+                                     const CompileOptions& options, ThreadPool& pool,
+                                     const Progress& progress) {
+  KVASIR_ASSIGN_OR_RETURN(const Graph graph, OptimizedGraph(*checkpoint, options));
+  CompiledModel out = Describe(*checkpoint, options);
+  out.fingerprint = model::WeightsFingerprint(*checkpoint);
+  out.values = graph.values;
+  out.logits = graph.logits;
+  Packer packer(*checkpoint, options, pool, out);
+  const int64_t total = static_cast<int64_t>(graph.nodes.size());
+  for (int64_t i = 0; i < total; ++i) {
+    if (progress) progress(i, total);
+    KVASIR_RETURN_IF_ERROR(packer.Add(graph.nodes[i]));
+  }
+  if (progress) progress(total, total);
+  out.source = std::move(checkpoint);
+  return out;
+}
+
+StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
+  KVASIR_RETURN_IF_ERROR(CheckOptions(options, model.context_length));
+  if (HasPairs(model) && !options.kernels->bf16_pairs) {
+    return absl::FailedPreconditionError(fmt::format(
+        "was compiled for a CPU with AVX-512 BF16, which the kernels '{}' do not use: build it "
+        "again for them",
+        options.kernels->name));
+  }
+  Plan plan;
+  static_cast<CompiledModel&>(plan) = std::move(model);
+  plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : plan.context_length;
+  plan.max_batch_tokens = options.max_batch_tokens;
+  plan.max_output_rows = options.max_batch_tokens;
+  plan.kv = {options.block_size, plan.layers, plan.kv_heads,   plan.k_dim,
+             plan.v_dim,         plan.v_in_k, options.kv_dtype};
+  plan.kernels = options.kernels;
+  MemoryPlan memory = PlanMemory(GraphOf(plan), plan.max_batch_tokens, plan.max_output_rows);
+  plan.arena_bytes = memory.arena_bytes;
+  plan.offsets = std::move(memory.offsets);
+  for (const model::RopeConfig& rope : plan.ropes) {
+    plan.rotations.push_back(MakeRotation(rope, plan.context_length, plan.max_model_len));
+  }
+  plan.numerics_id = NumericsId(plan);
+  return plan;
+}
 
 StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const CompileOptions& options,
                        ThreadPool& pool) {
-  const model::ModelConfig& config = checkpoint->config;
-  KVASIR_RETURN_IF_ERROR(CheckOptions(options, config));
-  KVASIR_ASSIGN_OR_RETURN(Graph graph, model::BuildGraph(*checkpoint));
-  KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
-  RunPasses(graph, *checkpoint, options);
-  KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
+  KVASIR_RETURN_IF_ERROR(CheckOptions(options, checkpoint->config.context_length));
+  KVASIR_ASSIGN_OR_RETURN(CompiledModel model, CompileModel(std::move(checkpoint), options, pool));
+  return MakePlan(std::move(model), options);
+}
 
-  Plan plan;
-  plan.hidden = config.hidden;
-  plan.heads = config.heads;
-  plan.vocab = config.vocab;
-  plan.rms_eps = config.rms_eps;
-  plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : config.context_length;
-  plan.max_batch_tokens = options.max_batch_tokens;
-  plan.max_output_rows = options.max_batch_tokens;
-  const bool latent = config.latent.rank > 0;
-  plan.kv = {options.block_size,
-             config.layers,
-             config.kv_heads,
-             config.head_dim,
-             latent ? config.latent.rank : config.head_dim,
-             latent,
-             options.kv_dtype};
-  plan.kernels = options.kernels;
-  plan.logits = graph.logits;
-
-  const MemoryPlan memory = PlanMemory(graph, plan.max_batch_tokens, plan.max_output_rows);
-  plan.arena_bytes = memory.arena_bytes;
-  for (size_t i = 0; i < graph.values.size(); ++i) {
-    const graph::Value& v = graph.values[i];
-    plan.values.push_back({v.name, v.rows, v.type, v.width, v.copies, memory.offsets[i]});
+StatusOr<std::string> Explain(const Checkpoint& checkpoint, const CompileOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const Graph before, model::BuildGraph(checkpoint));
+  KVASIR_ASSIGN_OR_RETURN(const Graph after, OptimizedGraph(checkpoint, options));
+  const MemoryPlan memory = PlanMemory(after, options.max_batch_tokens, options.max_batch_tokens);
+  std::string out = fmt::format("Before the passes: {} nodes\n{}\nAfter: {} nodes\n{}\nWeights\n",
+                                before.nodes.size(), graph::Print(before), after.nodes.size(),
+                                graph::Print(after));
+  for (const Node& node : after.nodes) {
+    if (node.op != Op::kMatmul && node.op != Op::kGroupedMatmul) continue;
+    const TensorView& first = *checkpoint.Find(node.weights[0]);
+    out += fmt::format("{} and {} more: {} as {}\n", node.weights[0], node.weights.size() - 1,
+                       Info(first.dtype).name, ops::Name(FormatFor(first, options)));
   }
-  Packer packer(*checkpoint, options, pool, plan);
-  for (const Node& node : graph.nodes) KVASIR_RETURN_IF_ERROR(packer.Add(node));
-  const TensorView& embedding = *checkpoint->Find("token_embd.weight");
-  plan.embedding = {embedding.dtype, embedding.rows, embedding.cols, embedding.bytes.data()};
-  plan.rotations.push_back(MakeRotation(config.rope, config, plan.max_model_len));
-  if (config.has_window_rope) {
-    plan.rotations.push_back(MakeRotation(config.window_rope, config, plan.max_model_len));
-  }
-  plan.numerics_id = NumericsId(plan, config, options);
-  plan.source = std::move(checkpoint);
-  return plan;
+  out += fmt::format(
+      "\nActivations of {} tokens: {} bytes, {:.2f} % above the most that live at once\n",
+      options.max_batch_tokens, memory.arena_bytes,
+      100.0 * (memory.arena_bytes - memory.peak_live_bytes) /
+          std::max<int64_t>(memory.peak_live_bytes, 1));
+  return out;
 }
 
 }  // namespace kvasir::compile

@@ -1,7 +1,9 @@
-// Checkpoint -> Plan: builds the architecture's graph, runs the passes, packs the weights for the
-// chosen kernels and plans memory.
+// Checkpoint -> CompiledModel -> Plan. The first step builds the architecture's graph, runs the
+// passes and packs the weights for the chosen kernels; it takes the time, and a file can hold what
+// it makes (plan/plan_file.h). The second plans memory and rotations for the way it will be run.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "base/status.h"
@@ -18,16 +20,32 @@ enum class Activations : uint8_t {
 
 struct CompileOptions {
   const ops::CpuKernels* kernels = nullptr;
+  // What the model becomes.
   Activations activations = Activations::kNative;
+  bool fuse = true;  // false keeps the graph as the architecture built it, for tests
+  // How it is run.
   DType kv_dtype = DType::kBf16;  // or kF32
   int32_t block_size = 16;        // tokens a KV block, a multiple of 16
-  int32_t max_model_len = 0;      // 0: the checkpoint's context length
+  int32_t max_model_len = 0;      // 0: the model's context length
   int32_t max_batch_tokens = 2048;
-  bool fuse = true;  // false keeps the graph as the architecture built it, for tests
 };
 
-// The plan keeps the checkpoint alive. Errors name the option, tensor or configuration at fault.
+// Told of the nodes that are packed and of those there are, from one thread.
+using Progress = std::function<void(int64_t done, int64_t total)>;
+
+// The result keeps the checkpoint alive. Errors name the option, tensor or configuration at fault.
+StatusOr<plan::CompiledModel> CompileModel(std::shared_ptr<const model::Checkpoint> checkpoint,
+                                           const CompileOptions& options, ThreadPool& pool,
+                                           const Progress& progress = {});
+
+// FailedPrecondition when the model was compiled for instructions that the kernels do not have.
+StatusOr<plan::Plan> MakePlan(plan::CompiledModel model, const CompileOptions& options);
+
+// Both.
 StatusOr<plan::Plan> Compile(std::shared_ptr<const model::Checkpoint> checkpoint,
                              const CompileOptions& options, ThreadPool& pool);
+
+// The graph before and after the passes, and what the plan for it needs, for people.
+StatusOr<std::string> Explain(const model::Checkpoint& checkpoint, const CompileOptions& options);
 
 }  // namespace kvasir::compile

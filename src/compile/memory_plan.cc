@@ -1,6 +1,8 @@
 #include "compile/memory_plan.h"
 
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
 #include "plan/plan.h"
 
@@ -21,6 +23,8 @@ struct Slot {
   int64_t size = 0;
   int64_t offset = 0;
 };
+
+constexpr int kRounds = 64;
 
 int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -49,20 +53,45 @@ std::vector<Slot> Slots(const Graph& graph, int64_t token_rows, int64_t logit_ro
   return slots;
 }
 
-// The lowest offset where `slot` meets no placed slot that is alive with it.
-int64_t FirstFit(const Slot& slot, const std::vector<const Slot*>& placed) {
-  std::vector<const Slot*> rivals;
-  for (const Slot* other : placed) {
-    if (other->first <= slot.last && slot.first <= other->last) rivals.push_back(other);
+// For each slot those that are alive with it.
+std::vector<std::vector<const Slot*>> Rivals(const std::vector<Slot>& slots) {
+  std::vector<std::vector<const Slot*>> out(slots.size());
+  // Slots are in order of their beginning.
+  for (size_t a = 0; a < slots.size(); ++a) {
+    for (size_t b = a + 1; b < slots.size() && slots[b].first <= slots[a].last; ++b) {
+      out[a].push_back(&slots[b]);
+      out[b].push_back(&slots[a]);
+    }
   }
-  std::sort(rivals.begin(), rivals.end(),
+  return out;
+}
+
+// The lowest offset where `slot` meets none of its rivals that are placed already.
+int64_t FirstFit(const Slot& slot, const std::vector<const Slot*>& rivals) {
+  std::vector<const Slot*> placed;
+  for (const Slot* other : rivals) {
+    if (other->offset >= 0) placed.push_back(other);
+  }
+  std::sort(placed.begin(), placed.end(),
             [](const Slot* a, const Slot* b) { return a->offset < b->offset; });
   int64_t offset = 0;
-  for (const Slot* other : rivals) {
+  for (const Slot* other : placed) {
     if (offset + slot.size <= other->offset) break;
     offset = std::max(offset, other->offset + other->size);
   }
   return offset;
+}
+
+// Places all in that order and returns the size of the arena.
+int64_t Place(std::vector<Slot>& slots, const std::vector<std::vector<const Slot*>>& rivals,
+              const std::vector<size_t>& order) {
+  for (Slot& slot : slots) slot.offset = -1;
+  int64_t end = 0;
+  for (const size_t i : order) {
+    slots[i].offset = FirstFit(slots[i], rivals[i]);
+    end = std::max(end, slots[i].offset + slots[i].size);
+  }
+  return end;
 }
 
 int64_t PeakLive(const std::vector<Slot>& slots, int nodes) {
@@ -81,20 +110,27 @@ int64_t PeakLive(const std::vector<Slot>& slots, int nodes) {
 
 MemoryPlan PlanMemory(const Graph& graph, int64_t token_rows, int64_t logit_rows) {
   std::vector<Slot> slots = Slots(graph, token_rows, logit_rows);
-  std::vector<Slot*> by_size;
-  for (Slot& slot : slots) by_size.push_back(&slot);
-  std::stable_sort(by_size.begin(), by_size.end(),
-                   [](const Slot* a, const Slot* b) { return a->size > b->size; });
+  const auto rivals = Rivals(slots);
+  std::vector<size_t> order(slots.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return slots[a].size > slots[b].size; });
   MemoryPlan out;
-  out.offsets.assign(graph.values.size(), -1);
-  std::vector<const Slot*> placed;
-  for (Slot* slot : by_size) {
-    slot->offset = FirstFit(*slot, placed);
-    placed.push_back(slot);
-    out.arena_bytes = std::max(out.arena_bytes, slot->offset + slot->size);
-    for (ValueId v : slot->values) out.offsets[v] = slot->offset;
-  }
   out.peak_live_bytes = PeakLive(slots, static_cast<int>(graph.nodes.size()));
+  out.arena_bytes = std::numeric_limits<int64_t>::max();
+  for (int round = 0; round < kRounds && out.arena_bytes > out.peak_live_bytes; ++round) {
+    const int64_t bytes = Place(slots, rivals, order);
+    if (bytes < out.arena_bytes) {
+      out.arena_bytes = bytes;
+      out.offsets.assign(graph.values.size(), -1);
+      for (const Slot& slot : slots) {
+        for (ValueId v : slot.values) out.offsets[v] = slot.offset;
+      }
+    }
+    // All that reach the top go to the front.
+    std::stable_partition(order.begin(), order.end(),
+                          [&](size_t i) { return slots[i].offset + slots[i].size == bytes; });
+  }
   return out;
 }
 

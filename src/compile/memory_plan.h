@@ -16,7 +16,8 @@ struct MemoryPlan {
 
 // `token_rows` and `logit_rows` are the most rows of each kind. The output of a residual product
 // lies where the residual does. Greedy by size (Pisarchyk and Lee, Efficient Memory Management for
-// Deep Neural Net Inference, 2020).
+// Deep Neural Net Inference, 2020), then again with what came to lie highest placed first, until
+// the arena is as small as it can be or that has been tried often enough.
 MemoryPlan PlanMemory(const graph::Graph& graph, int64_t token_rows, int64_t logit_rows);
 
 }  // namespace kvasir::compile

@@ -1,5 +1,6 @@
-// The compiled model as data: packed weights, the nodes to run and where their values lie in one
-// arena. Made by compile/, executed by runtime/.
+// The compiled model as data: packed weights and the nodes to run (CompiledModel, which a file can
+// hold), and with it all that depends on how it is run (Plan). Made by compile/, executed by
+// runtime/.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "graph/graph.h"
+#include "model/checkpoint.h"
 #include "ops/cpu/kernels.h"
 #include "ops/packing.h"
 
@@ -33,15 +35,6 @@ struct KvLayout {
   int64_t head_bytes() const { return k_bytes() + v_bytes(); }
   int64_t layer_bytes() const { return kv_heads * head_bytes(); }
   int64_t block_bytes() const { return (layers * layer_bytes() + 4095) / 4096 * 4096; }
-};
-
-struct PlanValue {
-  std::string name;
-  graph::Rows rows = graph::Rows::kTokens;
-  graph::ValueType type = graph::ValueType::kFloat;
-  int32_t width = 0;
-  int32_t copies = 1;  // rows per token
-  int64_t offset = 0;  // into the arena; the logits have none
 };
 
 // What graph::Node says, with weights by index.
@@ -79,33 +72,55 @@ struct EmbeddingTable {
   const uint8_t* data = nullptr;  // stored rows, in the mapped checkpoint
 };
 
-struct Plan {
+struct CompiledModel {
+  // What it is.
+  std::string architecture;
+  std::string name;         // its own, for people
+  std::string fingerprint;  // of configuration and weights
+  std::string activations;  // "int8" or "f32": compile::Activations
+  model::TextFiles text;
+  std::vector<int32_t> eos_ids;
+
   // Shape.
+  int32_t layers = 0;
   int32_t hidden = 0;
   int32_t heads = 0;
+  int32_t kv_heads = 0;
+  int32_t k_dim = 0;
+  int32_t v_dim = 0;
+  bool v_in_k = false;
   int32_t vocab = 0;
+  int32_t context_length = 0;
   float rms_eps = 0;
+  std::vector<model::RopeConfig> ropes;  // what the nodes' tables index
+
+  // What it computes.
+  std::vector<graph::Value> values;
+  std::vector<PlanNode> nodes;
+  graph::ValueId logits = -1;
+  std::vector<ops::PackedMatrix> matrices;
+  std::vector<std::vector<float>> vectors;
+  EmbeddingTable embedding;
+
+  // Keeps alive what `embedding` points into, and views of matrices that own nothing.
+  std::shared_ptr<const void> source;
+};
+
+struct Plan : CompiledModel {
   int32_t max_model_len = 0;
   int32_t max_batch_tokens = 0;
   int32_t max_output_rows = 0;
   KvLayout kv;
-
-  std::vector<PlanValue> values;
-  std::vector<PlanNode> nodes;
-  graph::ValueId logits = -1;
+  std::vector<Rotation> rotations;  // one for each of `ropes`
+  std::vector<int64_t> offsets;     // of each value in the arena; the logits have none
   int64_t arena_bytes = 0;
-
-  std::vector<ops::PackedMatrix> matrices;
-  std::vector<std::vector<float>> vectors;
-  EmbeddingTable embedding;
-  std::vector<Rotation> rotations;
-
   const ops::CpuKernels* kernels = nullptr;
   // Identifies everything that decides a bit of the result besides the weights.
   std::string numerics_id;
-  // Keeps alive what `embedding` points into.
-  std::shared_ptr<const void> source;
 };
+
+// The values and nodes as a graph without weights, for verifying and planning memory.
+graph::Graph GraphOf(const CompiledModel& model);
 
 // Bytes that `rows` rows of a value take.
 int64_t ValueBytes(graph::ValueType type, int64_t rows, int64_t width);

@@ -54,7 +54,7 @@ StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Create(plan::Plan plan, int32_
 PlanRunner::PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<ThreadPool> pool)
     : plan_(std::move(plan)), num_blocks_(num_blocks), pool_(std::move(pool)) {
   int64_t widest = 0;
-  for (const plan::PlanValue& value : plan_.values) widest = std::max<int64_t>(widest, value.width);
+  for (const graph::Value& value : plan_.values) widest = std::max<int64_t>(widest, value.width);
   for (const PlanNode& node : plan_.nodes) {
     widest = std::max<int64_t>(widest, 3 * int64_t{node.routing.experts});  // RouteArgs::scratch
   }
@@ -165,14 +165,14 @@ void PlanRunner::ForRows(ValueId value, int64_t cost, const Body& body) {
 
 int64_t PlanRunner::RowCount(ValueId value) const {
   if (value == plan_.logits) return rows_.logit_rows;
-  const plan::PlanValue& v = plan_.values[value];
+  const graph::Value& v = plan_.values[value];
   if (v.rows == Rows::kOutput) return static_cast<int64_t>(rows_.outputs.size());
   return rows_.size() * v.copies;
 }
 
 float* PlanRunner::Floats(ValueId value) {
   if (value == plan_.logits) return logits_;
-  return reinterpret_cast<float*>(arena_.bytes() + plan_.values[value].offset);
+  return reinterpret_cast<float*>(arena_.bytes() + plan_.offsets[value]);
 }
 
 const float* PlanRunner::Row(const Operand& operand, int64_t row) {
@@ -184,15 +184,15 @@ float* PlanRunner::OutputRow(const PlanNode& node, int64_t row) {
 }
 
 ops::QuantizedRows PlanRunner::QuantizedValue(ValueId value) {
-  const plan::PlanValue& v = plan_.values[value];
+  const graph::Value& v = plan_.values[value];
   const int64_t rows =
       v.rows == Rows::kOutput ? plan_.max_output_rows : int64_t{plan_.max_batch_tokens} * v.copies;
-  return ops::QuantizedRows::At(arena_.bytes() + v.offset, rows, v.width);
+  return ops::QuantizedRows::At(arena_.bytes() + plan_.offsets[value], rows, v.width);
 }
 
 // Stores a float row in whatever type the value has.
 void PlanRunner::WriteRow(ValueId value, int64_t row, const float* x) {
-  const plan::PlanValue& v = plan_.values[value];
+  const graph::Value& v = plan_.values[value];
   switch (v.type) {
     case ValueType::kFloat: {
       float* out = Floats(value) + row * v.width;
@@ -202,7 +202,8 @@ void PlanRunner::WriteRow(ValueId value, int64_t row, const float* x) {
     case ValueType::kQuantized:
       return plan_.kernels->quantize(x, row, QuantizedValue(value));
     case ValueType::kBf16: {
-      uint16_t* out = reinterpret_cast<uint16_t*>(arena_.bytes() + v.offset) + row * v.width;
+      uint16_t* out =
+          reinterpret_cast<uint16_t*>(arena_.bytes() + plan_.offsets[value]) + row * v.width;
       return plan_.kernels->round_bf16(x, v.width, out);
     }
   }
@@ -306,7 +307,7 @@ void PlanRunner::GroupedMatmul(const PlanNode& node) {
 }
 
 void PlanRunner::Multiply(const PlanNode& node, absl::Span<const RowRange> ranges) {
-  const plan::PlanValue& input = plan_.values[node.inputs[0].value];
+  const graph::Value& input = plan_.values[node.inputs[0].value];
   ops::MatmulArgs args;
   const ops::PanelView& weights = plan_.matrices[node.matrix].view;
   switch (input.type) {
@@ -317,7 +318,8 @@ void PlanRunner::Multiply(const PlanNode& node, absl::Span<const RowRange> range
       args.quantized = QuantizedValue(node.inputs[0].value);
       break;
     case ValueType::kBf16:
-      args.bf16 = reinterpret_cast<const uint16_t*>(arena_.bytes() + input.offset);
+      args.bf16 =
+          reinterpret_cast<const uint16_t*>(arena_.bytes() + plan_.offsets[node.inputs[0].value]);
       break;
   }
   args.out = Floats(node.output);

@@ -16,6 +16,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("KVASIR_BINARY", ROOT / "build/release/kvasir"))
 START_SECONDS = 60
+# Plans of the tests' models are not kept between tests, but where one asks for it.
+ENVIRONMENT = {**os.environ, "KVASIR_PLAN_CACHE": "false"}
 
 
 class Server:
@@ -28,7 +30,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**ENVIRONMENT, **(env or {})},
         )
         self.url = self._wait_for_url()
 
@@ -132,7 +134,7 @@ def kvasir(binary):
             capture_output=True,
             text=True,
             timeout=120,
-            env={**os.environ, **(env or {})},
+            env={**ENVIRONMENT, **(env or {})},
             stdin=subprocess.DEVNULL,
             **kwargs,
         )

@@ -74,16 +74,13 @@ class Model {
   Model(std::shared_ptr<const model::Checkpoint> checkpoint, compile::CompileOptions options,
         int32_t max_tokens) {
     auto pool = std::make_unique<ThreadPool>(2);
-    options.max_model_len = max_tokens;
-    options.max_batch_tokens = std::min(max_tokens, 1024);
+    SetLimits(options, max_tokens);
     StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
-    KVASIR_CHECK(plan.ok(), "the model compiles");
-    const int32_t blocks = (max_tokens + options.block_size - 1) / options.block_size;
-    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner =
-        runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool));
-    KVASIR_CHECK(runner.ok(), "the runner fits into memory");
-    runner_ = *std::move(runner);
-    for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
+    Start(std::move(plan), std::move(pool));
+  }
+  Model(plan::CompiledModel model, compile::CompileOptions options, int32_t max_tokens) {
+    SetLimits(options, max_tokens);
+    Start(compile::MakePlan(std::move(model), options), std::make_unique<ThreadPool>(2));
   }
 
   // The logits after the last of `ids`, computed in chunks of `most` tokens (0: as large as may
@@ -142,6 +139,22 @@ class Model {
 
  private:
   static constexpr size_t kVisitedRows = 64;  // of logits at a time
+
+  static void SetLimits(compile::CompileOptions& options, int32_t max_tokens) {
+    options.max_model_len = max_tokens;
+    options.max_batch_tokens = std::min(max_tokens, 1024);
+  }
+
+  void Start(StatusOr<plan::Plan> plan, std::unique_ptr<ThreadPool> pool) {
+    KVASIR_CHECK(plan.ok(), "the model compiles");
+    const int32_t tokens = plan->kv.block_size;
+    const int32_t blocks = (plan->max_model_len + tokens - 1) / tokens;
+    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner =
+        runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool));
+    KVASIR_CHECK(runner.ok(), "the runner fits into memory");
+    runner_ = *std::move(runner);
+    for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
+  }
 
   std::unique_ptr<runtime::PlanRunner> runner_;
   std::vector<BlockId> blocks_;

@@ -3,6 +3,7 @@
 #include "model/config_fields.h"
 #include "model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace kvasir::model {
@@ -17,7 +18,9 @@ void ReadLatent(ConfigSource& source, ModelConfig* c) {
     // key_length is that of the cache where the latent form is stored.
     const FieldName plain = {nullptr, "attention.key_length"};
     const FieldName split = {nullptr, "attention.key_length_mla"};
-    latent.nope = source.Int(source.Has(split) ? split : plain, 1, 4096) - latent.rope;
+    const FieldName key = source.Has(split) ? split : plain;
+    latent.nope = source.Int(key, 1, 4096) - latent.rope;
+    if (latent.nope < 1) source.Fail(key, "leaves no columns that are not rotated");
     const FieldName value = {nullptr, "attention.value_length"};
     const FieldName split_value = {nullptr, "attention.value_length_mla"};
     latent.value = source.Int(source.Has(split_value) ? split_value : value, 1, 4096);
@@ -37,8 +40,10 @@ void Configure(ConfigSource& source, ModelConfig* c) {
   ReadLatent(source, c);
   ReadExperts(source, c);
   MoeConfig& moe = c->moe;
-  const int32_t shared = source.Int({"n_shared_experts", "expert_shared_count"}, 0, 1024, 0);
-  moe.shared_ffn = shared * moe.ffn;
+  const FieldName shared = {"n_shared_experts", "expert_shared_count"};
+  const int64_t shared_ffn = int64_t{source.Int(shared, 0, 1024, 0)} * moe.ffn;
+  if (shared_ffn > 1 << 24) source.Fail(shared, "the shared experts are too wide");
+  moe.shared_ffn = static_cast<int32_t>(std::min<int64_t>(shared_ffn, 1 << 24));
   moe.dense_layers = source.Int({"first_k_dense_replace", "leading_dense_block_count"}, 0, 4096, 0);
   moe.routing.groups = source.Int({"n_group", "expert_group_count"}, 1, 4096, 1);
   moe.routing.groups_used = source.Int({"topk_group", "expert_group_used_count"}, 1, 4096, 1);

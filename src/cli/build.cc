@@ -1,0 +1,79 @@
+// `kvasir build`: compiles a model ahead of time.
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/compiled_model.h"
+#include "cli/model_config.h"
+#include "model/checkpoint.h"
+#include "ops/cpu/dispatch.h"
+
+namespace kvasir::cli {
+namespace {
+
+struct BuildConfig {
+  std::string model = "default";
+  std::string output;
+  std::string isa = "auto";
+  std::string activations = "int8";
+  int32_t max_batch_tokens = 2048;
+  int32_t threads = 0;
+  bool explain = false;
+  std::string log_level = "info";
+};
+
+StatusOr<int> Build(const BuildConfig& config) {
+  KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
+  compile::CompileOptions options;
+  KVASIR_ASSIGN_OR_RETURN(options.kernels, ops::SelectKernels(config.isa));
+  if (config.activations == "f32") options.activations = compile::Activations::kF32;
+  options.max_batch_tokens = config.max_batch_tokens;
+  if (!config.explain && config.output.empty()) {
+    return absl::InvalidArgumentError("output: name the folder that the plan goes to");
+  }
+  KVASIR_ASSIGN_OR_RETURN(const std::string path, ModelPath(config.model));
+  if (config.explain) {
+    KVASIR_ASSIGN_OR_RETURN(const model::Checkpoint checkpoint, model::LoadCheckpoint(path));
+    KVASIR_ASSIGN_OR_RETURN(const std::string text, compile::Explain(checkpoint, options));
+    std::fputs(text.c_str(), stdout);
+  }
+  if (config.output.empty()) return 0;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  ThreadPool pool(config.threads > 0 ? config.threads : std::max(1, cores));
+  const std::string plan = PlanPath(config.output);
+  KVASIR_RETURN_IF_ERROR(BuildPlan(path, plan, options, pool));
+  std::puts(plan.c_str());
+  return 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Command> BuildCommand(CLI::App& program) {
+  auto config = std::make_shared<BuildConfig>();
+  auto command = std::make_unique<Command>(
+      program, "build", "Compile a model into a plan that `kvasir serve` maps and runs.",
+      [config] { return Build(*config); });
+  command->AddPositional("model", &config->model,
+                         "GGUF file, Hugging Face folder, hf:OWNER/REPO[:FILE], or 'default'");
+  command->Add("output", &config->output, "Folder that the plan goes to", "o");
+  command->Add("isa", &config->isa, "Kernel family to compile for")
+      ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
+  command->Add("activations", &config->activations, "Type of activations in matrix products")
+      ->check(CLI::IsMember({"int8", "f32"}));
+  command
+      ->Add("max-batch-tokens", &config->max_batch_tokens,
+            "Tokens of one step that --explain plans memory for")
+      ->check(CLI::Range(16, 65536));
+  command->Add("threads", &config->threads, "Compute threads (0: all cores)")
+      ->check(CLI::Range(0, 1024));
+  command->AddSwitch("explain", &config->explain,
+                     "Print the graph before and after the passes, and what its plan needs");
+  command->Add("log-level", &config->log_level, "trace, debug, info, warn, error or off");
+  return command;
+}
+
+}  // namespace kvasir::cli
