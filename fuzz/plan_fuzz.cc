@@ -36,11 +36,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   auto runner = runtime::PlanRunner::Create(*std::move(plan), 2, std::make_unique<ThreadPool>(1));
   if (!runner.ok()) return 0;
-  const std::vector<TokenId> tokens(std::min((*runner)->plan().max_model_len, 5), 0);
-  const std::vector<BlockId> blocks = {0, 1};
-  std::vector<float> logits((*runner)->vocab_size());
+  // A full batch of two sequences: rows reach the end of every value.
+  const int32_t half = std::min((*runner)->plan().max_model_len, kTokens / 2);
+  const std::vector<TokenId> tokens(half, 0);
+  const std::vector<BlockId> first = {0}, second = {1};
+  std::vector<float> logits((half + 1) * int64_t{(*runner)->vocab_size()});
   Batch batch;
-  batch.sequences.push_back({.tokens = tokens, .blocks = blocks, .logits = 1});
+  batch.sequences.push_back({.tokens = tokens, .blocks = first, .logits = half});
+  batch.sequences.push_back({.tokens = tokens, .blocks = second, .logits = 1});
   (*runner)->Run(batch, {.logits = absl::MakeSpan(logits)}).IgnoreError();
   return 0;
 }

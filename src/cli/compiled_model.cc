@@ -33,7 +33,8 @@ std::string PlanAt(const std::string& path) {
   return fs::path(path).extension() == kExtension ? path : "";
 }
 
-// What a model is made from. All files of a folder: another tokenizer is another model.
+// What a compiled model is made from: this program, and the model's files; of a folder all, for
+// another tokenizer is another model.
 StatusOr<std::vector<plan::SourceFile>> SourcesOf(const std::string& path,
                                                   const std::vector<std::string>& files) {
   std::vector<std::string> paths = files;
@@ -44,7 +45,9 @@ StatusOr<std::vector<plan::SourceFile>> SourcesOf(const std::string& path,
       if (entry.is_regular_file(error)) paths.push_back(entry.path().string());
     }
   }
+  paths.push_back(fs::read_symlink("/proc/self/exe", error).string());
   std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   std::vector<plan::SourceFile> out;
   for (const std::string& file : paths) {
     KVASIR_ASSIGN_OR_RETURN(plan::SourceFile source, plan::DescribeFile(file));

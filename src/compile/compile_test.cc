@@ -139,6 +139,39 @@ TEST(VerifyTest, NamesTheNodeAtFault) {
   EXPECT_THAT(std::string(Verify(g).message()), testing::HasSubstr("graph node 1 (rms_norm)"));
 }
 
+TEST(VerifyTest, WhatAProductWasAddedOntoIsNotReadAgain) {
+  Graph g = OneLayer();
+  FuseResidual(g);
+  ASSERT_TRUE(Verify(g).ok());
+  const auto fused =
+      std::find_if(g.nodes.begin(), g.nodes.end(), [](const Node& n) { return n.residual; });
+  const Operand taken = fused->inputs[1];
+  Graph again = g;
+  again.Append({.op = Op::kScale, .inputs = {taken}}, "again", taken.width);
+  EXPECT_THAT(std::string(Verify(again).message()), testing::HasSubstr("is read after"));
+  fused->inputs[0] = taken;
+  EXPECT_THAT(std::string(Verify(g).message()), testing::HasSubstr("what is multiplied"));
+}
+
+TEST(VerifyTest, RowsOfAnotherDispatchAreNotMixed) {
+  Graph g;
+  const Operand x = g.Append({.op = Op::kEmbed}, "x", 32);
+  std::vector<Operand> routed, rows;
+  for (const int32_t used : {1, 2}) {
+    const graph::Routing routing{.experts = 32, .used = used};
+    routed.push_back(
+        g.Append({.op = Op::kRoute, .inputs = {x}, .routing = routing}, "r", 2 * used));
+    rows.push_back(g.Append({.op = Op::kDispatch, .inputs = {x, routed.back()}, .routing = routing},
+                            "d", 32, graph::Rows::kRouted, used));
+  }
+  const Operand stale =
+      g.Append({.op = Op::kScale, .inputs = {rows[0]}}, "s", 32, graph::Rows::kRouted, 1);
+  g.logits = g.Append({.op = Op::kCombine, .inputs = {rows[1], routed[1]}}, "y", 32).value;
+  ASSERT_TRUE(Verify(g).ok()) << Verify(g);
+  g.nodes.back().inputs[0] = stale;
+  EXPECT_THAT(std::string(Verify(g).message()), testing::HasSubstr("another dispatch"));
+}
+
 // Random graphs: values that are alive together never overlap, and the arena is close to the
 // least that any plan needs.
 TEST(MemoryPlanTest, LiveValuesAreApart) {

@@ -21,8 +21,9 @@ class DraftRecord {
   // The chance that a draft comes true when those before it did.
   double chance() const;
 
-  // A step passes, in which the sequence could try. What drafts may lose, all in all, is a small
-  // share of the time that has passed: a record that owes more tries nothing.
+  // A step passes, in which the sequence could try. What drafts may lose is a small share of the
+  // time that has passed (a smaller model's reading of the sequence is not counted): a record that
+  // owes more tries nothing.
   void Pass(double step_seconds);
   void Spend(double seconds) { balance_ -= seconds; }
   // As many tokens came without a step of their own.

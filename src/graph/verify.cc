@@ -37,7 +37,8 @@ Arity ArityOf(Op op) {
 // Checks one node after the other, remembering what made each value.
 class Verifier {
  public:
-  explicit Verifier(const Graph& graph) : graph_(graph), producers_(graph.values.size(), -1) {}
+  explicit Verifier(const Graph& graph)
+      : graph_(graph), producers_(graph.values.size(), -1), taken_(graph.values.size(), false) {}
 
   Status Run() {
     for (const Value& value : graph_.values) KVASIR_RETURN_IF_ERROR(CheckValue(value));
@@ -48,6 +49,7 @@ class Verifier {
       KVASIR_RETURN_IF_ERROR(CheckTypes(node));
       KVASIR_RETURN_IF_ERROR(CheckShapes(node));
       for (ValueId out : node.outputs) producers_[out] = at_;
+      if (node.residual) taken_[node.inputs[1].value] = true;
       if (node.op == Op::kDispatch) dispatch_ = at_;
     }
     return CheckResult();
@@ -62,7 +64,7 @@ class Verifier {
   Status CheckValue(const Value& value) const {
     const bool quantized = value.type == ValueType::kQuantized;
     if (value.width <= 0 || value.copies <= 0 ||
-        (value.type != ValueType::kFloat && value.width % (quantized ? 32 : 2) != 0)) {
+        (value.type != ValueType::kFloat && value.width % (quantized ? 32 : 16) != 0)) {
       return absl::InternalError(
           fmt::format("graph value '{}' has a width that its type cannot "
                       "have",
@@ -86,6 +88,9 @@ class Verifier {
         return Fail(fmt::format("'{}' is used before it is made", value.name));
       }
       if (in.value == graph_.logits) return Fail("the logits are read");
+      if (taken_[in.value]) {
+        return Fail(fmt::format("'{}' is read after a product was added onto it", value.name));
+      }
       if (in.column < 0 || in.width <= 0 || in.column > value.width - in.width) {
         return Fail(fmt::format("slice leaves '{}'", value.name));
       }
@@ -132,8 +137,9 @@ class Verifier {
     if (product && node.inputs[0] != graph_.Whole(node.inputs[0].value)) {
       return Fail("the operand of a product is a slice");
     }
-    if (node.residual && node.inputs[1] != graph_.Whole(node.inputs[1].value)) {
-      return Fail("the residual is a slice");
+    if (node.residual && (node.inputs[1] != graph_.Whole(node.inputs[1].value) ||
+                          node.inputs[1].value == node.inputs[0].value)) {
+      return Fail("the residual is a slice, or what is multiplied");
     }
     if (node.outputs.empty()) return absl::OkStatus();
     const bool any = node.op == Op::kQuantize || node.op == Op::kGated ||
@@ -231,7 +237,8 @@ class Verifier {
 
   // What one dispatch sorted is used before the next one sorts.
   Status CheckRouted(ValueId value) const {
-    return Expect(dispatch_ >= 0 && producers_[value] >= dispatch_,
+    return Expect(dispatch_ >= 0 && producers_[value] >= dispatch_ &&
+                      graph_.values[value].copies == graph_.nodes[dispatch_].routing.used,
                   "the rows were sorted by another dispatch");
   }
 
@@ -275,6 +282,7 @@ class Verifier {
 
   const Graph& graph_;
   std::vector<int> producers_;  // the node that made a value; -1: none yet
+  std::vector<bool> taken_;     // its memory holds another value now
   int at_ = 0;
   int dispatch_ = -1;  // the last
 };

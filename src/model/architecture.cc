@@ -43,13 +43,16 @@ Status CheckConfig(const ModelConfig& c) {
   for (const auto& [name, width] : widths) {
     if (width % 16 != 0) return fail(fmt::format("{} {} is no multiple of 16", name, width));
   }
-  if (c.rope.width > c.head_dim || c.rope.width % 2 != 0 || c.rope.width < 4) {
-    return fail(fmt::format("{} rotated columns of a head of {}", c.rope.width, c.head_dim));
+  for (const RopeConfig* rope : {&c.rope, c.has_window_rope ? &c.window_rope : &c.rope}) {
+    if (rope->width > c.head_dim || rope->width % 2 != 0 || rope->width < 4) {
+      return fail(fmt::format("{} rotated columns of a head of {}", rope->width, c.head_dim));
+    }
   }
   const graph::Routing& routing = c.moe.routing;
   if (routing.experts > 0 &&
       (routing.used > routing.experts || routing.groups < 1 ||
-       routing.experts % routing.groups != 0 || routing.groups_used > routing.groups)) {
+       routing.experts % routing.groups != 0 || routing.groups_used > routing.groups ||
+       routing.used > routing.experts / routing.groups * routing.groups_used)) {
     return fail(fmt::format("{} of {} experts, {} of {} groups", routing.used, routing.experts,
                             routing.groups_used, routing.groups));
   }

@@ -74,6 +74,7 @@ struct ModelConfig {
   float query_scale = 0.0f;  // of scores; 0: 1 / sqrt(head_dim)
   float attention_softcap = 0.0f;
   float logit_softcap = 0.0f;
+  bool own_head = false;  // the embedding is not reused as output matrix
   MoeConfig moe;
   LatentConfig latent;
   std::vector<int32_t> eos_ids;

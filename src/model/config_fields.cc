@@ -95,13 +95,14 @@ void ReadHuggingFaceRope(ConfigSource& source, ModelConfig* c) {
         !source.Has({(path + ".type").c_str(), nullptr})) {
       continue;
     }
-    return ReadRopeObject(source, path, &rope);
+    return ReadRopeObject(source, path, c->head_dim, &rope);
   }
 }
 
 }  // namespace
 
-void ReadRopeObject(ConfigSource& source, const std::string& path, RopeConfig* rope) {
+void ReadRopeObject(ConfigSource& source, const std::string& path, int32_t head_dim,
+                    RopeConfig* rope) {
   const auto with = [&](const char* name, const auto& read) {
     const std::string whole = path + "." + name;
     return read(FieldName{whole.c_str(), nullptr});
@@ -120,8 +121,10 @@ void ReadRopeObject(ConfigSource& source, const std::string& path, RopeConfig* r
     rope->scaling = ScalingOf(source, field, source.String(field, "default"));
   });
   rope->theta = number("rope_theta", rope->theta);
-  const float partial = number("partial_rotary_factor", 1.0f);
-  if (partial < 1.0f) rope->width = static_cast<int32_t>(static_cast<float>(rope->width) * partial);
+  if (has("partial_rotary_factor")) {
+    const float partial = std::min(number("partial_rotary_factor", std::nullopt), 1.0f);
+    rope->width = static_cast<int32_t>(static_cast<float>(head_dim) * partial);
+  }
   const bool must_say = rope->scaling == RopeScaling::kLlama3;
   with("original_max_position_embeddings", [&](FieldName field) {
     rope->original_context =
@@ -203,6 +206,8 @@ StatusOr<ModelConfig> ReadConfig(const Architecture& architecture, ConfigSource&
                                 gguf ? std::nullopt : std::optional<int32_t>(2048));
   c.rms_eps = source.Float({"rms_norm_eps", "attention.layer_norm_rms_epsilon"},
                            gguf ? std::nullopt : std::optional<float>(1e-6f));
+  // Where nothing is said, a model without an output matrix reuses its embedding.
+  c.own_head = !source.Bool({"tie_word_embeddings", nullptr}, true);
   KVASIR_RETURN_IF_ERROR(source.status());
   gguf ? ReadGgufRope(source, &c) : ReadHuggingFaceRope(source, &c);
   architecture.configure(source, &c);

@@ -23,6 +23,7 @@ void ReadLayerWindows(ConfigSource& source, int32_t period, int32_t full_layer,
 void ReadExperts(ConfigSource& source, ModelConfig* config);
 
 // The rotation, out of the object of config.json at `path`.
-void ReadRopeObject(ConfigSource& source, const std::string& path, RopeConfig* rope);
+void ReadRopeObject(ConfigSource& source, const std::string& path, int32_t head_dim,
+                    RopeConfig* rope);
 
 }  // namespace kvasir::model

@@ -27,7 +27,7 @@ class Builder {
     x = graph_.Append({.op = Op::kSelectRows, .inputs = {x}}, "last", c_.hidden, Rows::kOutput);
     x = Norm(x, "output_norm", "final", Rows::kOutput);
     // Without an output matrix of its own the model reuses the embedding.
-    const bool tied = checkpoint_.Find("output.weight") == nullptr;
+    const bool tied = checkpoint_.Find("output.weight") == nullptr && !c_.own_head;
     graph_.logits =
         Project(x, tied ? "token_embd" : "output", c_.vocab, "logits", Rows::kOutput).value;
     graph_.nodes.back().softcap = c_.logit_softcap;
@@ -242,6 +242,7 @@ class Builder {
     for (int32_t part = 0; part < parts; ++part) {
       const std::string whole = Of(fmt::format("{}.{}", weight, part));
       CheckTensor(whole + ".weight", width, x.width);
+      CheckSameType(whole + ".weight", part > 0 ? node.weights[0] : whole + ".weight");
       node.weights.push_back(whole + ".weight");
       node.biases.push_back(Bias(whole, width));
     }
@@ -270,6 +271,16 @@ class Builder {
           fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]",
                       name, tensor->rows, tensor->cols, rows, cols));
     }
+  }
+
+  // Parts are multiplied by one kernel.
+  void CheckSameType(const std::string& name, const std::string& first) {
+    if (!status_.ok()) return;
+    const DType type = checkpoint_.Find(name)->dtype, wanted = checkpoint_.Find(first)->dtype;
+    if (type == wanted) return;
+    status_ = absl::UnimplementedError(
+        fmt::format("tensor '{}' has type {} but '{}' has type {}: they must have the same", name,
+                    Info(type).name, first, Info(wanted).name));
   }
 
   const Checkpoint& checkpoint_;

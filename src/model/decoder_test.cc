@@ -61,6 +61,9 @@ TEST(BuildGraph, BuildsAModelWithATiedOrAnOwnHead) {
   EXPECT_EQ(HeadOf(checkpoint), "token_embd.weight");
   checkpoint.tensors["output.weight"] = {.rows = 50, .cols = 64};
   EXPECT_EQ(HeadOf(checkpoint), "output.weight");
+  checkpoint.tensors.erase("output.weight");
+  checkpoint.config.own_head = true;
+  EXPECT_EQ(ErrorOf(checkpoint), "tensor 'output.weight' is missing");
 }
 
 TEST(BuildGraph, NamesEveryMissingTensor) {
@@ -112,6 +115,10 @@ TEST(BuildGraph, NamesTheExpertThatIsMissing) {
     }
   }
   EXPECT_EQ(ErrorOf(checkpoint), "OK");
+  checkpoint.tensors["blk.1.ffn_down.1.weight"].dtype = DType::kQ8_0;
+  EXPECT_THAT(ErrorOf(checkpoint),
+              AllOf(HasSubstr("'blk.1.ffn_down.1.weight' has type Q8_0"), HasSubstr("type F32")));
+  checkpoint.tensors["blk.1.ffn_down.1.weight"].dtype = DType::kF32;
   checkpoint.tensors.erase("blk.1.ffn_up.2.weight");
   EXPECT_EQ(ErrorOf(checkpoint), "tensor 'blk.1.ffn_up.2.weight' is missing");
 }
@@ -133,6 +140,12 @@ TEST(BuildGraph, RefusesConfigurationsTheKernelsCannotRun) {
   checkpoint.config.rope.width = 18;
   EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("18 rotated columns of a head of 16"));
   checkpoint = TinyCheckpoint();
+  checkpoint.config.has_window_rope = true;
+  checkpoint.config.window_rope.width = 3;
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("3 rotated columns of a head of 16"));
+  checkpoint = TinyCheckpoint();
+  checkpoint.config.moe.routing = {.experts = 8, .used = 2, .groups = 8, .groups_used = 1};
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("2 of 8 experts, 1 of 8 groups"));
   checkpoint.config.moe.routing = {.experts = 4, .used = 5};
   EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("5 of 4 experts"));
 }

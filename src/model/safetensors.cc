@@ -283,15 +283,45 @@ StatusOr<TextFiles> ReadTextFiles(const std::filesystem::path& folder) {
   return text;
 }
 
-Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
-  const Architecture& architecture = *FindArchitecture(out.config.architecture);
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+// The files that the index names; a folder may hold the same weights in another form too.
+StatusOr<std::vector<std::filesystem::path>> IndexedFiles(const std::filesystem::path& folder) {
+  KVASIR_ASSIGN_OR_RETURN(const std::string content, ReadText(folder / kIndex));
+  const std::optional<json> root = ParseJson(content);
+  if (!root || !root->is_object() || !root->contains("weight_map") ||
+      !(*root)["weight_map"].is_object()) {
+    return Malformed(absl::StrCat(kIndex, ": weight_map: missing, or no object"));
+  }
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : (*root)["weight_map"].items()) {
+    const std::string name = file.is_string() ? file.get<std::string>() : "";
+    if (name.empty() || name.find('/') != std::string::npos) {
+      return Malformed(
+          absl::StrCat(kIndex, ": weight_map: '", tensor, "' names no file beside it"));
+    }
+    names.insert(name);
+  }
   std::vector<std::filesystem::path> paths;
+  for (const std::string& name : names) paths.push_back(folder / name);
+  return paths;
+}
+
+StatusOr<std::vector<std::filesystem::path>> TensorFiles(const std::filesystem::path& folder) {
   std::error_code error;
+  if (std::filesystem::exists(folder / kIndex, error)) return IndexedFiles(folder);
+  std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     if (entry.path().extension() == ".safetensors") paths.push_back(entry.path());
   }
   if (paths.empty()) return absl::NotFoundError("has no .safetensors file");
   std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
+  const Architecture& architecture = *FindArchitecture(out.config.architecture);
+  KVASIR_ASSIGN_OR_RETURN(const auto paths, TensorFiles(folder));
   for (const auto& path : paths) {
     KVASIR_ASSIGN_OR_RETURN(auto mapped, MappedFile::Open(path.string()));
     auto tensors = ParseSafetensors(mapped->bytes());

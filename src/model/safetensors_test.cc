@@ -329,6 +329,14 @@ TEST(HuggingFaceConfig, ReadsLongRopeFactorsOfHalfTheHead) {
   EXPECT_THAT(MessageOf(Config(root)), HasSubstr("not positive"));
 }
 
+TEST(HuggingFaceConfig, TakesAPartialRotationOnce) {
+  json root = GoodConfig();
+  root["partial_rotary_factor"] = 0.75;
+  EXPECT_EQ(Config(root)->rope.width, 12);
+  root["rope_parameters"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.75}};
+  EXPECT_EQ(Config(root)->rope.width, 12);
+}
+
 TEST(HuggingFaceConfig, ReadsWhichLayersHaveAWindow) {
   json root = GoodConfig();
   root["architectures"] = {"Gemma2ForCausalLM"};
@@ -370,6 +378,25 @@ TEST(LoadHuggingFace, LoadsAFolderOfTwoShards) {
   EXPECT_EQ(checkpoint->text.eos_token, "</s>");
   EXPECT_EQ(checkpoint->text.chat_template, "y");
   EXPECT_EQ(checkpoint->text.tokenizer_json, "{}");
+}
+
+TEST(LoadHuggingFace, TakesTheFilesThatTheIndexNames) {
+  const Folder folder;
+  folder.Write("config.json", GoodConfig().dump());
+  folder.WriteTensor("model-00001-of-00001.safetensors", "lm_head.weight", 'a');
+  folder.WriteTensor("consolidated.safetensors", "output.weight", 'b');
+  EXPECT_THAT(MessageOf(LoadCheckpoint(folder.path())), HasSubstr("in two files"));
+  const auto index = [&](const json& file) {
+    folder.Write("model.safetensors.index.json",
+                 json{{"weight_map", {{"lm_head.weight", file}}}}.dump());
+    return MessageOf(LoadCheckpoint(folder.path()));
+  };
+  EXPECT_EQ(index("model-00001-of-00001.safetensors"), "OK");
+  EXPECT_THAT(index("model-00002-of-00002.safetensors"), HasSubstr("model-00002-of-00002"));
+  EXPECT_THAT(index("../x.safetensors"), HasSubstr("'lm_head.weight' names no file"));
+  EXPECT_THAT(index(5), HasSubstr("weight_map"));
+  folder.Write("model.safetensors.index.json", "[]");
+  EXPECT_THAT(MessageOf(LoadCheckpoint(folder.path())), HasSubstr("weight_map: missing"));
 }
 
 TEST(LoadHuggingFace, NamesFolderFileAndTensor) {

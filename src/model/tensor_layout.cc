@@ -79,16 +79,19 @@ class Splitter {
     const auto it = tensors_.find(Of(name));
     if (it == tensors_.end()) return std::nullopt;
     const TensorView view = it->second;
-    if (view.rows != rows || view.cols != cols) {
-      if (status_.ok()) {
-        status_ = absl::InvalidArgumentError(
-            fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]",
-                        Of(name), view.rows, view.cols, rows, cols));
-      }
-      return std::nullopt;
-    }
+    if (!HasShape(view, Of(name), rows, cols)) return std::nullopt;
     tensors_.erase(it);
     return view;
+  }
+
+  bool HasShape(const TensorView& view, const std::string& name, int64_t rows, int64_t cols) {
+    if (view.rows == rows && view.cols == cols) return true;
+    if (status_.ok()) {
+      status_ = absl::InvalidArgumentError(
+          fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]",
+                      name, view.rows, view.cols, rows, cols));
+    }
+    return false;
   }
 
   void Put(const std::string& name, const TensorView& view) {
@@ -134,14 +137,14 @@ class Splitter {
   // Those of gpt-oss lie [experts][in][out], gate and up alternating; GGUF calls its norm before
   // the experts another's name.
   void SplitGptOss() {
-    if (Find("ffn_norm.weight") == nullptr && c_.architecture == "gpt-oss") {
+    if (c_.architecture != "gpt-oss") return;
+    if (Find("ffn_norm.weight") == nullptr) {
       if (const auto norm = Take("post_attention_norm.weight", 1, c_.hidden)) {
         Put("ffn_norm.weight", *norm);
       }
     }
     const int64_t experts = c_.moe.routing.experts, ffn = c_.moe.ffn, hidden = c_.hidden;
-    if (const auto* both = FindRaw("gate_up_proj")) {
-      if (!Float(*both, "gate_up_proj")) return;
+    if (FindRaw("gate_up_proj") != nullptr) {
       const auto view = TakeRaw("gate_up_proj", experts * hidden, 2 * ffn);
       for (int64_t e = 0; view && e < experts; ++e) {
         for (int64_t side = 0; side < 2; ++side) {
@@ -202,6 +205,7 @@ class Splitter {
       Mark("attn_q_b.weight", query);
       Mark("attn_q.weight", query);
       Mark("attn_kv_a_mqa.weight", {l.rank + l.rope, l.rank, l.rope});
+      Mark("attn_kv_a_mqa.bias", {l.rank + l.rope, l.rank, l.rope});
       return;
     }
     for (const char* name : {"attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"}) {
@@ -220,11 +224,15 @@ class Splitter {
     const auto it = tensors_.find(RawName(name));
     return it == tensors_.end() ? nullptr : &it->second;
   }
+  // Takes one of a float type out, having checked its size.
   std::optional<TensorView> TakeRaw(const std::string& name, int64_t rows, int64_t cols) {
-    auto node = tensors_.extract(RawName(name));
-    node.key() = Of(name);
-    tensors_.insert(std::move(node));
-    return Take(name, rows, cols);
+    const auto it = tensors_.find(RawName(name));
+    const TensorView view = it->second;
+    tensors_.erase(it);
+    if (!HasShape(view, RawName(name), rows, cols) || !Float(view, RawName(name))) {
+      return std::nullopt;
+    }
+    return view;
   }
   std::string RawName(const std::string& name) const {
     return fmt::format("model.layers.{}.mlp.experts.{}", layer_, name);

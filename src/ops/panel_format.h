@@ -50,7 +50,7 @@ PanelUnit UnitOf(PanelFormat format);
 struct PanelView {
   PanelFormat format = PanelFormat::kF32;
   int64_t rows = 0;  // real ones; the last panel is padded with zeros
-  int64_t cols = 0;  // a multiple of 32
+  int64_t cols = 0;  // a multiple of the unit's columns
   int64_t panels = 0;
   int64_t panel_bytes = 0;
   const uint8_t* data = nullptr;

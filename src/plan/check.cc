@@ -12,6 +12,7 @@ using graph::Rows;
 using graph::ValueType;
 
 constexpr int32_t kMaxWidth = 1 << 24;
+constexpr size_t kMaxNodes = 1 << 16;
 
 class Checker {
  public:
@@ -37,6 +38,9 @@ class Checker {
         return absl::InvalidArgumentError(fmt::format("{}: {} is out of range", name, size));
       }
     }
+    if (m_.nodes.size() > kMaxNodes || m_.values.size() > kMaxNodes) {
+      return absl::InvalidArgumentError("nodes: there are too many");
+    }
     if (m_.heads % m_.kv_heads != 0 || m_.k_dim % 16 != 0 || m_.v_dim % 16 != 0 ||
         (m_.v_in_k && (m_.v_dim > m_.k_dim || m_.kv_heads != 1))) {
       return absl::InvalidArgumentError("heads and their sizes do not fit");
@@ -48,10 +52,13 @@ class Checker {
     for (int32_t id : m_.eos_ids) {
       if (id < 0 || id >= m_.vocab) return absl::InvalidArgumentError("eos_ids: no such token");
     }
+    if (m_.ropes.empty()) return absl::InvalidArgumentError("ropes: there are none");
     for (const model::RopeConfig& rope : m_.ropes) KVASIR_RETURN_IF_ERROR(CheckRope(rope));
     for (const graph::Value& value : m_.values) {
-      if (value.width > kMaxWidth || value.copies > kMaxWidth / value.width) {
-        return absl::InvalidArgumentError(fmt::format("value '{}' is too wide", value.name));
+      if (value.width < 1 || value.copies < 1 || value.width > kMaxWidth ||
+          value.copies > kMaxWidth / value.width) {
+        return absl::InvalidArgumentError(
+            fmt::format("value '{}' has an impossible width", value.name));
       }
     }
     return absl::OkStatus();
@@ -66,7 +73,7 @@ class Checker {
       return factors.size() == half || (factors.empty() && !needed);
     };
     const bool by_length = rope.scaling == model::RopeScaling::kLongRope;
-    if (rope.width < 4 || rope.width % 2 != 0 || rope.width > kMaxWidth || !(rope.theta > 0) ||
+    if (rope.width < 4 || rope.width % 2 != 0 || rope.width > m_.k_dim || !(rope.theta > 0) ||
         !(rope.factor > 0) || rope.original_context < 0 ||
         (rope.scaling != model::RopeScaling::kNone && rope.original_context < 1) ||
         !fits(rope.factors, by_length) || !fits(rope.long_factors, by_length)) {

@@ -69,7 +69,7 @@ struct EmbeddingTable {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  const uint8_t* data = nullptr;  // stored rows, in the mapped checkpoint
+  const uint8_t* data = nullptr;  // stored rows, in a mapped file
 };
 
 struct CompiledModel {

@@ -205,9 +205,12 @@ Status MapMatrices(absl::Span<const uint8_t> file, PlanHeader& header) {
 }
 
 Status MapVectors(absl::Span<const uint8_t> file, PlanHeader& header) {
+  int64_t total = 0;
   for (const Section& section : header.vectors) {
     if (section.bytes % 4 != 0) return Damaged("a vector has no whole number of floats");
     KVASIR_ASSIGN_OR_RETURN(const auto bytes, Find(file, section, section.bytes, "a vector"));
+    total += section.bytes;
+    if (total > static_cast<int64_t>(file.size())) return Damaged("vectors share their bytes");
     std::vector<float> values(bytes.size() / 4);
     std::memcpy(values.data(), bytes.data(), bytes.size());
     header.model.vectors.push_back(std::move(values));

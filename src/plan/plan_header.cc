@@ -1,6 +1,7 @@
 #include "plan/plan_header.h"
 
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -145,6 +146,11 @@ constexpr const char* kFormats[] = {"F32",  "F16",  "BF16", "BF16x2", "Q4_0", "Q
                                     "Q5_0", "Q5_1", "Q8_0", "Q4_K",   "Q5_K", "Q6_K"};
 constexpr const char* kTypes[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",
                                   "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+
+static_assert(std::size(kOps) == static_cast<size_t>(graph::Op::kRopeKvWrite) + 1);
+static_assert(std::size(kFormats) == static_cast<size_t>(ops::PanelFormat::kQ6_K) + 1);
+static_assert(std::size(kTypes) == static_cast<size_t>(DType::kQ6_K) + 1);
+static_assert(std::size(kScalings) == static_cast<size_t>(model::RopeScaling::kLongRope) + 1);
 
 template <typename A>
 void Fields(A& a, SourceFile& f) {

@@ -56,6 +56,7 @@ PlanRunner::PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<Thre
   int64_t widest = 0;
   for (const graph::Value& value : plan_.values) widest = std::max<int64_t>(widest, value.width);
   for (const PlanNode& node : plan_.nodes) {
+    if (node.op != Op::kRoute) continue;
     widest = std::max<int64_t>(widest, 3 * int64_t{node.routing.experts});  // RouteArgs::scratch
   }
   scratch_floats_ = widest + 64;

@@ -3,6 +3,8 @@
 #include "model/config_fields.h"
 #include "model/rope.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -36,6 +38,19 @@ void ReadLatent(ConfigSource& source, ModelConfig* c) {
   c->interleaved_rope = source.is_gguf() || source.Bool({"rope_interleave", nullptr}, true);
 }
 
+// GGUF calls DeepSeek V2 so too, whose experts are chosen by softmax and groups by their maximum.
+void ReadScores(ConfigSource& source, ModelConfig* c) {
+  constexpr int32_t kSoftmax = 1, kSigmoid = 2;
+  const FieldName field = {nullptr, "expert_gating_func"};
+  const int32_t score = source.Int(field, 0, 16, source.is_gguf() ? kSoftmax : kSigmoid);
+  graph::Routing& routing = c->moe.routing;
+  routing.score =
+      score == kSigmoid ? graph::Routing::Score::kSigmoid : graph::Routing::Score::kSoftmax;
+  if (score == kSigmoid || (score <= kSoftmax && routing.groups_used == routing.groups)) return;
+  source.FailUnsupported(field, fmt::format("{}", score),
+                         "2, sigmoid, is; 1, softmax, without groups");
+}
+
 void Configure(ConfigSource& source, ModelConfig* c) {
   ReadLatent(source, c);
   ReadExperts(source, c);
@@ -47,8 +62,8 @@ void Configure(ConfigSource& source, ModelConfig* c) {
   moe.dense_layers = source.Int({"first_k_dense_replace", "leading_dense_block_count"}, 0, 4096, 0);
   moe.routing.groups = source.Int({"n_group", "expert_group_count"}, 1, 4096, 1);
   moe.routing.groups_used = source.Int({"topk_group", "expert_group_used_count"}, 1, 4096, 1);
-  moe.routing.score = graph::Routing::Score::kSigmoid;
-  moe.routing.normalize = source.Bool({"norm_topk_prob", "expert_weights_norm"}, true);
+  ReadScores(source, c);
+  moe.routing.normalize = source.Bool({"norm_topk_prob", "expert_weights_norm"}, !source.is_gguf());
   moe.routing.scale = source.Float({"routed_scaling_factor", "expert_weights_scale"}, 1.0f);
 }
 

@@ -12,8 +12,8 @@ void ReadRotations(ConfigSource& source, ModelConfig* c) {
   c->window_rope = {.theta = 10000.0f, .width = c->head_dim};
   if (source.is_gguf()) return;
   if (source.Has({"rope_parameters.full_attention.rope_type", nullptr})) {
-    ReadRopeObject(source, "rope_parameters.full_attention", &c->rope);
-    ReadRopeObject(source, "rope_parameters.sliding_attention", &c->window_rope);
+    ReadRopeObject(source, "rope_parameters.full_attention", c->head_dim, &c->rope);
+    ReadRopeObject(source, "rope_parameters.sliding_attention", c->head_dim, &c->window_rope);
   } else {
     c->window_rope.theta = source.Float({"rope_local_base_freq", nullptr}, 10000.0f);
   }

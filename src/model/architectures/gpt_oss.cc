@@ -14,7 +14,7 @@ void Configure(ConfigSource& source, ModelConfig* c) {
   ReadLayerWindows(source, /*period=*/2, /*full_layer=*/1, c);
 }
 
-// The names of GGUF differ from those of other models too: see CanonicalTensors.
+// The names of GGUF differ from those of other models too: see SplitTensors.
 constexpr TensorName kTensors[] = {{"self_attn.sinks", "attn_sinks.weight"},
                                    {"mlp.router.", "ffn_gate_inp."}};
 
