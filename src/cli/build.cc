@@ -19,6 +19,7 @@ struct BuildConfig {
   std::string model = "default";
   std::string output;
   std::string isa = "auto";
+  std::string weights = "stored";
   std::string activations = "int8";
   int32_t max_batch_tokens = 2048;
   int32_t threads = 0;
@@ -31,6 +32,11 @@ StatusOr<int> Build(const BuildConfig& config) {
   compile::CompileOptions options;
   KVASIR_ASSIGN_OR_RETURN(options.kernels, ops::SelectKernels(config.isa));
   if (config.activations == "f32") options.activations = compile::Activations::kF32;
+  if (config.weights == "int8") options.weights = compile::Weights::kInt8;
+  if (config.weights == "int4") options.weights = compile::Weights::kInt4;
+  if (config.weights != "stored" && config.activations == "f32") {
+    return absl::InvalidArgumentError("weights: activations in f32 take them as they are stored");
+  }
   options.max_batch_tokens = config.max_batch_tokens;
   if (!config.explain && config.output.empty()) {
     return absl::InvalidArgumentError("output: name the folder that the plan goes to");
@@ -62,6 +68,11 @@ std::unique_ptr<Command> BuildCommand(CLI::App& program) {
   command->Add("output", &config->output, "Folder that the plan goes to", "o");
   command->Add("isa", &config->isa, "Kernel family to compile for")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
+  command
+      ->Add("weights", &config->weights,
+            "What the matrices become: as they are stored, or rounded to 8 or 4 bits in groups of "
+            "32")
+      ->check(CLI::IsMember({"stored", "int8", "int4"}));
   command->Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
   command

@@ -12,6 +12,7 @@ std::unique_ptr<Command> ChatCommand(CLI::App& program);
 std::unique_ptr<Command> BenchCommand(CLI::App& program);
 std::unique_ptr<Command> RunBatchCommand(CLI::App& program);
 std::unique_ptr<Command> BuildCommand(CLI::App& program);
+std::unique_ptr<Command> EvalCommand(CLI::App& program);
 std::unique_ptr<Command> PullCommand(CLI::App& program);
 std::unique_ptr<Command> VersionCommand(CLI::App& program);
 

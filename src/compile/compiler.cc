@@ -25,9 +25,21 @@ using ops::PanelFormat;
 using plan::CompiledModel;
 using plan::Plan;
 
+// The format that a matrix is rounded to, or the stored one. What chooses experts stays as it is:
+// it is small, and a choice cannot be nearly right.
+PanelFormat Rounded(const std::string& name, const TensorView& tensor,
+                    const CompileOptions& options) {
+  const bool router = name.ends_with("ffn_gate_inp.weight");
+  if (options.weights == Weights::kStored || router || tensor.cols % ops::kGroup != 0) {
+    return ops::PanelFormatOf(tensor.dtype);
+  }
+  return options.weights == Weights::kInt8 ? PanelFormat::kQ8_0 : PanelFormat::kQ4_1;
+}
+
 // The panel format of a weight under the options.
-PanelFormat FormatFor(const TensorView& tensor, const CompileOptions& options) {
-  const PanelFormat stored = ops::PanelFormatOf(tensor.dtype);
+PanelFormat FormatFor(const Checkpoint& checkpoint, const std::string& name,
+                      const CompileOptions& options) {
+  const PanelFormat stored = Rounded(name, *checkpoint.Find(name), options);
   if (options.activations == Activations::kF32) {
     return ops::IsQuantized(stored) ? PanelFormat::kF32 : stored;
   }
@@ -42,7 +54,7 @@ ValueType ActivationFor(PanelFormat format) {
 
 void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions& options) {
   const auto format = [&](const std::string& weight) {
-    return FormatFor(*checkpoint.Find(weight), options);
+    return FormatFor(checkpoint, weight, options);
   };
   const auto activation = [&](const std::string& weight) { return ActivationFor(format(weight)); };
   if (options.fuse) {
@@ -128,7 +140,7 @@ class Packer {
     for (const std::string& name : weights) {
       sources.push_back(SourceOf(*checkpoint_.Find(name)));
     }
-    const PanelFormat format = FormatFor(*checkpoint_.Find(weights[0]), options_);
+    const PanelFormat format = FormatFor(checkpoint_, weights[0], options_);
     KVASIR_ASSIGN_OR_RETURN(ops::PackedMatrix matrix, ops::Pack(sources, format, pool_));
     model_.matrices.push_back(std::move(matrix));
     return static_cast<int32_t>(model_.matrices.size()) - 1;
@@ -207,6 +219,13 @@ std::string NumericsId(const Plan& plan) {
   return CacheRoot(text, "", "", "").Hex();
 }
 
+// The longest context that the rotations are good for.
+int32_t LongestContext(int32_t context_length, const model::RopeConfig& rope) {
+  if (rope.scaling != model::RopeScaling::kDynamic) return context_length;
+  const double stretched = double{rope.factor} * context_length;
+  return static_cast<int32_t>(std::clamp(stretched, 1.0 * context_length, double{1 << 24}));
+}
+
 Status CheckOptions(const CompileOptions& options, int32_t context_length) {
   if (options.block_size < 16 || options.block_size > 1024 || options.block_size % 16 != 0) {
     return absl::InvalidArgumentError(
@@ -229,6 +248,8 @@ StatusOr<Graph> OptimizedGraph(const Checkpoint& checkpoint, const CompileOption
   KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
   return graph;
 }
+
+constexpr int64_t kMaxTableBytes = int64_t{4} << 30;
 
 // What the configuration alone says of the compiled model.
 CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& options) {
@@ -257,6 +278,13 @@ CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& optio
   return out;
 }
 
+// Of the weights as they are used.
+std::string Fingerprint(const Checkpoint& checkpoint, const CompileOptions& options) {
+  std::string stored = model::WeightsFingerprint(checkpoint);
+  if (options.weights == Weights::kStored) return stored;
+  return CacheRoot(stored, options.weights == Weights::kInt8 ? "int8" : "int4", "", "").Hex();
+}
+
 }  // namespace
 
 StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoint,
@@ -264,7 +292,7 @@ StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoin
                                      const Progress& progress) {
   KVASIR_ASSIGN_OR_RETURN(const Graph graph, OptimizedGraph(*checkpoint, options));
   CompiledModel out = Describe(*checkpoint, options);
-  out.fingerprint = model::WeightsFingerprint(*checkpoint);
+  out.fingerprint = Fingerprint(*checkpoint, options);
   out.values = graph.values;
   out.logits = graph.logits;
   Packer packer(*checkpoint, options, pool, out);
@@ -279,7 +307,8 @@ StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoin
 }
 
 StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
-  KVASIR_RETURN_IF_ERROR(CheckOptions(options, model.context_length));
+  KVASIR_RETURN_IF_ERROR(
+      CheckOptions(options, LongestContext(model.context_length, model.ropes.front())));
   if (HasPairs(model) && !options.kernels->bf16_pairs) {
     return absl::FailedPreconditionError(fmt::format(
         "was compiled for a CPU with AVX-512 BF16, which the kernels '{}' do not use: build it "
@@ -297,6 +326,15 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   MemoryPlan memory = PlanMemory(GraphOf(plan), plan.max_batch_tokens, plan.max_output_rows);
   plan.arena_bytes = memory.arena_bytes;
   plan.offsets = std::move(memory.offsets);
+  int64_t table_bytes = 0;
+  for (const model::RopeConfig& rope : plan.ropes) {
+    table_bytes += int64_t{plan.max_model_len} * rope.width * sizeof(float);
+  }
+  if (table_bytes > kMaxTableBytes) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "max-model-len: rotations of {} positions take {} MiB, more than the {} MiB that they may",
+        plan.max_model_len, table_bytes >> 20, kMaxTableBytes >> 20));
+  }
   for (const model::RopeConfig& rope : plan.ropes) {
     plan.rotations.push_back(MakeRotation(rope, plan.context_length, plan.max_model_len));
   }
@@ -306,7 +344,8 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
 
 StatusOr<Plan> Compile(std::shared_ptr<const Checkpoint> checkpoint, const CompileOptions& options,
                        ThreadPool& pool) {
-  KVASIR_RETURN_IF_ERROR(CheckOptions(options, checkpoint->config.context_length));
+  const model::ModelConfig& config = checkpoint->config;
+  KVASIR_RETURN_IF_ERROR(CheckOptions(options, LongestContext(config.context_length, config.rope)));
   KVASIR_ASSIGN_OR_RETURN(CompiledModel model, CompileModel(std::move(checkpoint), options, pool));
   return MakePlan(std::move(model), options);
 }
@@ -322,7 +361,8 @@ StatusOr<std::string> Explain(const Checkpoint& checkpoint, const CompileOptions
     if (node.op != Op::kMatmul && node.op != Op::kGroupedMatmul) continue;
     const TensorView& first = *checkpoint.Find(node.weights[0]);
     out += fmt::format("{} and {} more: {} as {}\n", node.weights[0], node.weights.size() - 1,
-                       Info(first.dtype).name, ops::Name(FormatFor(first, options)));
+                       Info(first.dtype).name,
+                       ops::Name(FormatFor(checkpoint, node.weights[0], options)));
   }
   out += fmt::format(
       "\nActivations of {} tokens: {} bytes, {:.2f} % above the most that live at once\n",

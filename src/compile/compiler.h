@@ -18,10 +18,18 @@ enum class Activations : uint8_t {
   kF32,     // weights expanded to float, all arithmetic in float: a reference, slow and large
 };
 
+// What the matrices of products become.
+enum class Weights : uint8_t {
+  kStored,  // as the checkpoint has them
+  kInt8,    // rounded to 8 bits, in groups of 32 columns
+  kInt4,    // rounded to 4 bits with a minimum, in groups of 32 columns
+};
+
 struct CompileOptions {
   const ops::CpuKernels* kernels = nullptr;
   // What the model becomes.
   Activations activations = Activations::kNative;
+  Weights weights = Weights::kStored;
   bool fuse = true;  // false keeps the graph as the architecture built it, for tests
   // How it is run.
   DType kv_dtype = DType::kBf16;  // or kF32

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "ops/quantize_weights.h"
 
 namespace kvasir::ops {
 namespace {
@@ -219,14 +220,23 @@ void PutBlock(const RawBlock& raw, const UnitLayout& layout, int64_t groups, int
   }
 }
 
-void PackQuantizedRow(const MatrixSource& source, const uint8_t* row_data, PanelFormat format,
-                      int64_t row, uint8_t* panel) {
-  const DTypeInfo info = Info(source.dtype);
+// The stored type that a quantised panel format keeps.
+DType StoredTypeOf(PanelFormat format) {
+  constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                              DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  return kTypes[static_cast<int>(format) - static_cast<int>(PanelFormat::kQ4_0)];
+}
+
+// `row_data` are blocks of the type that the format keeps.
+void PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64_t row,
+                uint8_t* panel) {
+  const DType dtype = StoredTypeOf(format);
+  const DTypeInfo info = Info(dtype);
   const PanelUnit unit = UnitOf(format);
   const UnitLayout layout = LayoutOf(format);
   RawBlock raw;
-  for (int64_t block = 0; block < source.cols / info.block_elements; ++block) {
-    UnpackBlock(source.dtype, row_data + block * info.block_bytes, raw);
+  for (int64_t block = 0; block < cols / info.block_elements; ++block) {
+    UnpackBlock(dtype, row_data + block * info.block_bytes, raw);
     PutBlock(raw, layout, unit.columns / kGroup, row, panel + block * unit.bytes);
   }
 }
@@ -255,6 +265,20 @@ void PackFloatRow(const MatrixSource& source, int64_t index, PanelFormat format,
 const uint8_t* RowData(const MatrixSource& source, int64_t index) {
   const DTypeInfo info = Info(source.dtype);
   return source.data + index * (source.cols / info.block_elements * info.block_bytes);
+}
+
+void PackQuantizedRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
+                      std::vector<float>& scratch, uint8_t* panel) {
+  if (PanelFormatOf(source.dtype) == format) {
+    return PackBlocks(RowData(source, index), source.cols, format, row, panel);
+  }
+  const DType dtype = StoredTypeOf(format);
+  const DTypeInfo info = Info(dtype);
+  scratch.resize(source.cols);
+  LoadRow(source, index, scratch.data());
+  std::vector<uint8_t> blocks(source.cols / info.block_elements * info.block_bytes);
+  QuantizeRow(dtype, scratch.data(), source.cols, blocks.data());
+  PackBlocks(blocks.data(), source.cols, format, row, panel);
 }
 
 }  // namespace
@@ -350,7 +374,7 @@ StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat 
     std::vector<float> scratch;
     for (int64_t r = 0; r < kPanelRows && p * kPanelRows + r < out.rows; ++r) {
       const auto& [source, index] = rows[p * kPanelRows + r];
-      IsQuantized(format) ? PackQuantizedRow(*source, RowData(*source, index), format, r, panel)
+      IsQuantized(format) ? PackQuantizedRow(*source, index, format, r, scratch, panel)
                           : PackFloatRow(*source, index, format, r, scratch, panel);
     }
   });

@@ -42,7 +42,8 @@ struct MatrixSource {
 };
 
 // Packs the stacked sources, which have the same cols, a multiple of the storage block. `format`
-// is PanelFormatOf(every source's dtype), or a float format into which each source is expanded.
+// is PanelFormatOf(every source's dtype), or a float format into which each source is expanded, or
+// one of quantize_weights.h to which it is rounded.
 StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat format,
                             ThreadPool& pool);
 

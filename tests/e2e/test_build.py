@@ -1,5 +1,6 @@
-"""kvasir build, the plans that it makes and those that serve keeps."""
+"""kvasir build and eval, the plans that build makes and those that serve keeps."""
 
+import json
 import os
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 TINY = ROOT / "tests/data/golden/tiny"
+SONNETS = ROOT / "tests/data/golden/text/sonnets.txt"
 IDS = [5, 17, 200, 3, 44, 91]
 
 
@@ -100,3 +102,33 @@ def test_explain_shows_the_graph_before_and_after(kvasir, tiny):
     assert "gated" in after and "rope_kv_write" in after and "grouped_matmul" in after
     above = float(ran.stdout.rpartition("bytes, ")[2].split(" %")[0])
     assert 0 <= above <= 2
+
+
+def evaluate(kvasir, model, *flags):
+    ran = kvasir("eval", model, "--text", SONNETS, "--max-tokens", "512", "--json", *flags)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_rounded_weights_stay_close_to_what_they_were(kvasir, tmp_path):
+    figures = {}
+    for weights in "int8", "int4":
+        built = kvasir("build", "default", "--weights", weights, "-o", tmp_path / weights)
+        assert built.returncode == 0, built.stderr
+        plan = built.stdout.strip()
+        figures[weights] = evaluate(kvasir, plan, "--reference", "default")
+    assert (tmp_path / "int4/model.kvplan").stat().st_size < 0.8 * (
+        tmp_path / "int8/model.kvplan"
+    ).stat().st_size
+    assert figures["int8"]["tokens"] == 511
+    assert abs(figures["int8"]["perplexity_ratio"] - 1) < 0.02
+    assert figures["int8"]["kl"] < 0.02 and figures["int8"]["same_best"] > 0.93
+    assert figures["int8"]["kl"] < figures["int4"]["kl"] < 0.3
+    # The same without a reference, and whatever the window is cut into.
+    alone = evaluate(kvasir, tmp_path / "int8")
+    assert alone["perplexity"] == pytest.approx(figures["int8"]["perplexity"], rel=1e-9)
+    assert alone.keys() == {"tokens", "nll", "perplexity"}
+    ran = kvasir("eval", "default", "--text", tmp_path / "none")
+    assert ran.returncode == 1 and "none" in ran.stderr
+    ran = kvasir("build", "default", "--weights", "int8", "--activations", "f32", "-o", tmp_path)
+    assert ran.returncode == 1 and "weights" in ran.stderr
