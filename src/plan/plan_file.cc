@@ -103,36 +103,9 @@ PlanHeader Place(const CompiledModel& model, const std::vector<SourceFile>& sour
   return out;
 }
 
-// The description of the model, without the bytes of its sections.
-CompiledModel Described(const CompiledModel& model) {
-  CompiledModel out;
-  out.architecture = model.architecture;
-  out.name = model.name;
-  out.fingerprint = model.fingerprint;
-  out.activations = model.activations;
-  out.eos_ids = model.eos_ids;
-  out.layers = model.layers;
-  out.hidden = model.hidden;
-  out.heads = model.heads;
-  out.kv_heads = model.kv_heads;
-  out.k_dim = model.k_dim;
-  out.v_dim = model.v_dim;
-  out.v_in_k = model.v_in_k;
-  out.vocab = model.vocab;
-  out.context_length = model.context_length;
-  out.rms_eps = model.rms_eps;
-  out.ropes = model.ropes;
-  out.values = model.values;
-  out.nodes = model.nodes;
-  out.logits = model.logits;
-  for (const ops::PackedMatrix& m : model.matrices) out.matrices.push_back({m.view, {}});
-  out.embedding = model.embedding;
-  return out;
-}
-
 // (A model's name may be no UTF-8.)
-std::string Rendered(const PlanHeader& header) {
-  return WriteHeader(header).dump(-1, ' ', false, json::error_handler_t::replace);
+std::string Rendered(const CompiledModel& model, const PlanHeader& header) {
+  return WriteHeader(model, header).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 // ---- Reading ----
@@ -264,11 +237,9 @@ Status WritePlan(const CompiledModel& model, const std::vector<SourceFile>& sour
   // The header's size decides where the sections lie, and their places are in it: placed as if it
   // were long, then padded with spaces to that length.
   PlanHeader header = Place(model, sources, text.size(), int64_t{1} << 40);
-  header.model = Described(model);
-  const int64_t header_bytes = Rendered(header).size();
+  const int64_t header_bytes = Rendered(model, header).size();
   header = Place(model, sources, text.size(), header_bytes);
-  header.model = Described(model);
-  std::string rendered = Rendered(header);
+  std::string rendered = Rendered(model, header);
   rendered.resize(header_bytes, ' ');
 
   NewFile file(path);

@@ -33,6 +33,12 @@ class Writer {
   void Enum(const char* name, const E& value, const char* const (&names)[N]) {
     out_[name] = names[static_cast<size_t>(value)];
   }
+  // By the name that `name_of` gives to each up to `last`.
+  template <typename E, typename NameOf>
+  void Enum(const char* name, const E& value, E, const NameOf& name_of) {
+    out_[name] = name_of(value);
+  }
+  json Take() { return std::move(out_); }
 
   template <typename T>
   static json Convert(const T& value) {
@@ -70,6 +76,17 @@ class Reader {
     const json& found = Find(name);
     for (size_t i = 0; i < N; ++i) {
       if (found == names[i]) {
+        value = static_cast<E>(i);
+        return;
+      }
+    }
+    throw BadField{fmt::format("{}.{}: has an unknown value", path_, name)};
+  }
+  template <typename E, typename NameOf>
+  void Enum(const char* name, E& value, E last, const NameOf& name_of) {
+    const json& found = Find(name);
+    for (int i = 0; i <= static_cast<int>(last); ++i) {
+      if (found == name_of(static_cast<E>(i))) {
         value = static_cast<E>(i);
         return;
       }
@@ -137,19 +154,6 @@ constexpr const char* kValueTypes[] = {"f32", "int8", "bf16"};
 constexpr const char* kGates[] = {"silu", "gelu", "clamped"};
 constexpr const char* kScores[] = {"softmax", "sigmoid"};
 constexpr const char* kScalings[] = {"none", "linear", "dynamic", "yarn", "llama3", "longrope"};
-constexpr const char* kOps[] = {"embed",    "rms_norm",    "matmul",         "rope",
-                                "scale",    "kv_write",    "attention",      "activate",
-                                "mul",      "add",         "select_rows",    "quantize",
-                                "gated",    "split_heads", "join_heads",     "route",
-                                "dispatch", "combine",     "grouped_matmul", "rope_kv_write"};
-constexpr const char* kFormats[] = {"F32",  "F16",  "BF16", "BF16x2", "Q4_0", "Q4_1",
-                                    "Q5_0", "Q5_1", "Q8_0", "Q4_K",   "Q5_K", "Q6_K"};
-constexpr const char* kTypes[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",
-                                  "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
-
-static_assert(std::size(kOps) == static_cast<size_t>(graph::Op::kRopeKvWrite) + 1);
-static_assert(std::size(kFormats) == static_cast<size_t>(ops::PanelFormat::kQ6_K) + 1);
-static_assert(std::size(kTypes) == static_cast<size_t>(DType::kQ6_K) + 1);
 static_assert(std::size(kScalings) == static_cast<size_t>(model::RopeScaling::kLongRope) + 1);
 
 template <typename A>
@@ -201,7 +205,7 @@ void Fields(A& a, graph::Value& v) {
 
 template <typename A>
 void Fields(A& a, PlanNode& n) {
-  a.Enum("op", n.op, kOps);
+  a.Enum("op", n.op, graph::Op::kRopeKvWrite, [](graph::Op op) { return graph::Name(op); });
   a("inputs", n.inputs);
   a("output", n.output);
   a("matrix", n.matrix);
@@ -241,14 +245,15 @@ void Fields(A& a, model::RopeConfig& r) {
 
 template <typename A>
 void Fields(A& a, ops::PackedMatrix& m) {
-  a.Enum("format", m.view.format, kFormats);
+  a.Enum("format", m.view.format, ops::PanelFormat::kQ6_K,
+         [](ops::PanelFormat format) { return ops::Name(format); });
   a("rows", m.view.rows);
   a("cols", m.view.cols);
 }
 
 template <typename A>
 void Fields(A& a, EmbeddingTable& e) {
-  a.Enum("type", e.dtype, kTypes);
+  a.Enum("type", e.dtype, DType::kQ6_K, [](DType type) { return Info(type).name; });
   a("rows", e.rows);
   a("cols", e.cols);
 }
@@ -278,15 +283,20 @@ void Fields(A& a, CompiledModel& m) {
 }
 
 template <typename A>
-void Fields(A& a, PlanHeader& h) {
-  a("model", h.model);
-  a("matrices", h.model.matrices);
+void Fields(A& a, CompiledModel& m, PlanHeader& h) {
+  a("model", m);
+  a("matrices", m.matrices);
   a("sources", h.sources);
   a("matrix_sections", h.matrices);
   a("vector_sections", h.vectors);
   a("embedding_section", h.embedding);
   a("text_section", h.text);
   a("file_bytes", h.file_bytes);
+}
+
+template <typename A>
+void Fields(A& a, PlanHeader& h) {
+  Fields(a, h.model, h);
 }
 
 template <typename A>
@@ -327,7 +337,11 @@ StatusOr<T> ReadRecord(const json& root, const char* name) {
 
 }  // namespace
 
-json WriteHeader(const PlanHeader& header) { return Writer::Convert(header); }
+json WriteHeader(const CompiledModel& model, const PlanHeader& header) {
+  Writer writer;
+  Fields(writer, const_cast<CompiledModel&>(model), const_cast<PlanHeader&>(header));
+  return writer.Take();
+}
 
 StatusOr<PlanHeader> ReadHeader(const json& root) { return ReadRecord<PlanHeader>(root, "header"); }
 

@@ -26,7 +26,8 @@ struct PlanHeader {
   int64_t file_bytes = 0;
 };
 
-nlohmann::json WriteHeader(const PlanHeader& header);
+// `header.model` is not looked at: the model may be too large to be copied.
+nlohmann::json WriteHeader(const CompiledModel& model, const PlanHeader& header);
 
 // InvalidArgument names the field that is missing, of another type or out of its range. Sections
 // and graph are not checked yet.
