@@ -94,15 +94,22 @@ TEST_P(TinyGoldenTest, FloatMeetsTheReference) {
              nll);
 }
 
-// Experts amplify what the rounding of K and V changes: a float64 computation of mixtral with K and
-// V rounded lies as far from the reference (0.0538 std) as this one, and near ties choose another.
+// In deviations of the logits. Experts amplify what the rounding of K and V changes, and near ties
+// choose another: tests/reference/mixtral_bf16_kv.py has the same 0.0538 in float64.
+double Bf16KvBound(const std::string& architecture) {
+  if (architecture == "mixtral") return 0.055;
+  if (architecture == "gpt_oss") return 0.07;
+  if (architecture == "deepseek_v3") return 0.035;
+  return 0.03;
+}
+
 TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   CompileOptions options = Reference();
   options.kv_dtype = DType::kBf16;
   Model model(checkpoint_, options, kMaxTokens);
   const double difference = LargestDifference(
       model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
-  EXPECT_LE(difference, checkpoint_->config.moe.routing.experts > 0 ? 8e-2 : 3e-2);
+  EXPECT_LE(difference, Bf16KvBound(GetParam()));
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
