@@ -1,7 +1,5 @@
 // `kvasir build`: compiles a model ahead of time.
-#include <algorithm>
 #include <cstdio>
-#include <thread>
 
 #include <fmt/format.h>
 
@@ -9,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/compiled_model.h"
 #include "cli/model_config.h"
+#include "cli/served_model.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
 
@@ -48,8 +47,7 @@ StatusOr<int> Build(const BuildConfig& config) {
     std::fputs(text.c_str(), stdout);
   }
   if (config.output.empty()) return 0;
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  ThreadPool pool(config.threads > 0 ? config.threads : std::max(1, cores));
+  ThreadPool pool(ComputeThreads(config.threads));
   const std::string plan = PlanPath(config.output);
   KVASIR_RETURN_IF_ERROR(BuildPlan(path, plan, options, pool));
   std::puts(plan.c_str());

@@ -121,11 +121,10 @@ StatusOr<plan::CompiledModel> LoadCached(const std::string& path, const std::str
 StatusOr<plan::CompiledModel> LoadBuilt(const std::string& plan_path,
                                         const compile::CompileOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(plan::PlanFile file, plan::ReadPlan(plan_path));
-  const bool wants_f32 = options.activations == compile::Activations::kF32;
-  if ((file.model.activations == "f32") != wants_f32) {
+  const char* wanted = compile::Name(options.activations);
+  if (file.model.activations != wanted) {
     return absl::FailedPreconditionError(fmt::format("{}: was built for activations '{}', not '{}'",
-                                                     plan_path, file.model.activations,
-                                                     wants_f32 ? "f32" : "int8"));
+                                                     plan_path, file.model.activations, wanted));
   }
   return std::move(file.model);
 }

@@ -5,7 +5,6 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include <fmt/format.h>
 

@@ -94,12 +94,15 @@ std::string ModelName(const ModelOptions& options, const plan::CompiledModel& mo
 
 }  // namespace
 
+int ComputeThreads(int wanted) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return wanted > 0 ? wanted : std::max(1, cores);
+}
+
 StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
   const compile::CompileOptions compile_options = MakeCompileOptions(options, kernels);
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  auto pool =
-      std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : std::max(1, cores));
+  auto pool = std::make_unique<ThreadPool>(ComputeThreads(options.threads));
   KVASIR_ASSIGN_OR_RETURN(
       plan::CompiledModel model,
       LoadCompiledModel(options.path, options.plan_cache, compile_options, *pool));

@@ -42,6 +42,9 @@ struct ServedModel {
   text::OutputFormat output_format;                   // of its chat answers
 };
 
+// The compute threads that an option asks for; 0: all cores.
+int ComputeThreads(int wanted);
+
 // Loads and compiles. Errors name the file or option at fault.
 StatusOr<ServedModel> LoadModel(const ModelOptions& options);
 

@@ -258,7 +258,7 @@ CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& optio
   CompiledModel out;
   out.architecture = config.architecture;
   out.name = config.name;
-  out.activations = options.activations == Activations::kF32 ? "f32" : "int8";
+  out.activations = Name(options.activations);
   out.text = checkpoint.text;
   out.eos_ids = config.eos_ids;
   out.layers = config.layers;

@@ -18,6 +18,10 @@ enum class Activations : uint8_t {
   kF32,     // weights expanded to float, all arithmetic in float: a reference, slow and large
 };
 
+constexpr const char* Name(Activations activations) {
+  return activations == Activations::kF32 ? "f32" : "int8";
+}
+
 // What the matrices of products become.
 enum class Weights : uint8_t {
   kStored,  // as the checkpoint has them

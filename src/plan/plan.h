@@ -77,7 +77,7 @@ struct CompiledModel {
   std::string architecture;
   std::string name;         // its own, for people
   std::string fingerprint;  // of configuration and weights
-  std::string activations;  // "int8" or "f32": compile::Activations
+  std::string activations;  // compile::Activations by name
   model::TextFiles text;
   std::vector<int32_t> eos_ids;
 

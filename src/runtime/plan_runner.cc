@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
 
 namespace kvasir::runtime {
@@ -327,7 +328,7 @@ void PlanRunner::Multiply(const PlanNode& node, absl::Span<const RowRange> range
   args.out_stride = plan_.values[node.output].width;
   args.accumulate = node.residual;
 
-  std::vector<RowRange> row_tiles;
+  absl::InlinedVector<RowRange, 16> row_tiles;  // no allocation for a step of decodes
   for (const RowRange& range : ranges) {
     for (int64_t begin = range.begin; begin < range.end; begin += kMatmulRows) {
       row_tiles.push_back({range.part, begin, std::min(range.end, begin + kMatmulRows)});
