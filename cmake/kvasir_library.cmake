@@ -23,11 +23,12 @@ function(kvasir_library NAME)
   list(TRANSFORM ARG_DEPS REPLACE "^([a-z_]+)$" "kvasir_\\1")
   target_link_libraries(kvasir_${NAME} ${scope} ${ARG_DEPS})
 
-  if(tests AND NOT KVASIR_FUZZ)
+  if(tests)
     list(TRANSFORM ARG_TEST_DEPS REPLACE "^([a-z_]+)$" "kvasir_\\1")
     add_executable(${NAME}_test ${tests})
     target_link_libraries(${NAME}_test PRIVATE kvasir_${NAME} ${ARG_TEST_DEPS} GTest::gtest
                                                GTest::gmock GTest::gtest_main)
+    target_compile_options(${NAME}_test PRIVATE ${KVASIR_TEST_OPTIONS})
     target_compile_definitions(${NAME}_test
                                PRIVATE KVASIR_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
     add_test(NAME ${NAME}_test COMMAND ${NAME}_test)

@@ -48,18 +48,29 @@ sanitized() {
 stage_asan() { sanitized asan; }
 stage_tsan() { sanitized tsan "${tsan_tests[@]}"; }
 
+# Runs one fuzz target for $fuzz_seconds; what it printed is shown if it found something.
+fuzz() {
+  local name=$1 folder=build/asan/fuzz
+  local corpus=$folder/corpus/$name log=$folder/$name.log
+  mkdir -p "$corpus"
+  if "$folder/$name" -max_total_time="$fuzz_seconds" -print_final_stats=1 \
+    -artifact_prefix="$folder/$name-" "$corpus" "fuzz/corpus/${name%_fuzz}" >"$log" 2>&1; then
+    echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs"
+  else
+    cat "$log"
+    return 1
+  fi
+}
+
 stage_fuzz() {
-  local source name corpus
-  compgen -G 'fuzz/*_fuzz.cc' >/dev/null || { echo "no fuzz targets"; return; }
-  cmake --preset fuzz >/dev/null
-  for source in fuzz/*_fuzz.cc; do
-    name=$(basename "$source" .cc)
-    cmake --build --preset fuzz -j "$jobs" --target "$name"
-    corpus=build/fuzz/corpus/$name
-    mkdir -p "$corpus"
-    "build/fuzz/fuzz/$name" -max_total_time="$fuzz_seconds" -print_final_stats=1 \
-      -artifact_prefix="build/fuzz/$name-" "$corpus" $(find "fuzz/corpus/${name%_fuzz}" -maxdepth 0 2>/dev/null)
-  done
+  local targets=(fuzz/*_fuzz.cc)
+  targets=("${targets[@]#fuzz/}")
+  targets=("${targets[@]%.cc}")
+  cmake --preset asan >/dev/null
+  cmake --build --preset asan -j "$jobs" --target "${targets[@]}"
+  export -f fuzz
+  export fuzz_seconds
+  printf '%s\n' "${targets[@]}" | xargs -P "$jobs" -I{} bash -c 'fuzz {}'
 }
 
 stages=("$@")
