@@ -1,5 +1,6 @@
 # Language, warnings, sanitizers, linker and compiler cache: what holds for every target.
 set(KVASIR_SANITIZE "" CACHE STRING "Sanitizers for the whole build, as -fsanitize= takes them")
+option(KVASIR_CUDA "Build for NVIDIA GPUs too" OFF)
 option(KVASIR_FUZZ "Build the libFuzzer targets too (clang only)" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
