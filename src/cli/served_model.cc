@@ -78,7 +78,7 @@ compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
   return {.kernels = kernels,
           .activations = options.activations == "f32" ? compile::Activations::kF32
                                                       : compile::Activations::kNative,
-          .kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBf16,
+          .kv_type = ops::KvTypeOf(options.kv_dtype),
           .block_size = options.block_size,
           .max_model_len = options.max_model_len,
           .max_batch_tokens = options.max_batch_tokens};
@@ -127,9 +127,9 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   out.info.block_size = plan->kv.block_size;
   out.info.numerics_id = plan->numerics_id;
   KVASIR_ASSIGN_OR_RETURN(const int32_t blocks, ChooseBlocks(options, *plan));
-  spdlog::info("{}: {} kernels, {} threads, {} KV blocks of {} tokens ({} MiB)", out.info.name,
-               kernels->name, pool->threads(), blocks, plan->kv.block_size,
-               blocks * plan->kv.block_bytes() >> 20);
+  spdlog::info("{}: {} kernels, {} threads, {} KV blocks of {} tokens in {} ({} MiB)",
+               out.info.name, kernels->name, pool->threads(), blocks, plan->kv.block_size,
+               ops::Info(plan->kv.type).name, blocks * plan->kv.block_bytes() >> 20);
   KVASIR_ASSIGN_OR_RETURN(out.runner,
                           runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool)));
   return out;

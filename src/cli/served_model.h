@@ -24,7 +24,7 @@ struct ModelOptions {
   int threads = 0;  // 0: all cores
   std::string isa = "auto";
   std::string activations = "int8";  // or "f32"
-  std::string kv_dtype = "bf16";     // or "f32"
+  std::string kv_dtype = "auto";     // the compiled model's, or a name that ops::KvTypeOf knows
   bool plan_cache = true;            // keep what was compiled for the next start
   bool skip_tokenizer = false;
   std::string tool_call_parser = "auto";  // or a name that text/output_format.h knows
