@@ -1,4 +1,4 @@
-// Storage types of weights and KV: IEEE floats and the block-quantised formats of GGUF.
+// Storage types of weights: IEEE floats and the block-quantised formats of GGUF.
 #pragma once
 
 #include <cstdint>

@@ -20,6 +20,7 @@ struct BuildConfig {
   std::string isa = "auto";
   std::string weights = "stored";
   std::string activations = "int8";
+  std::string kv = "bf16";
   int32_t max_batch_tokens = 2048;
   int32_t threads = 0;
   bool explain = false;
@@ -36,6 +37,7 @@ StatusOr<int> Build(const BuildConfig& config) {
   if (config.weights != "stored" && config.activations == "f32") {
     return absl::InvalidArgumentError("weights: activations in f32 take them as they are stored");
   }
+  options.kv_type = ops::KvTypeOf(config.kv);
   options.max_batch_tokens = config.max_batch_tokens;
   if (!config.explain && config.output.empty()) {
     return absl::InvalidArgumentError("output: name the folder that the plan goes to");
@@ -73,6 +75,10 @@ std::unique_ptr<Command> BuildCommand(CLI::App& program) {
       ->check(CLI::IsMember({"stored", "int8", "int4"}));
   command->Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
+  command
+      ->Add("kv", &config->kv,
+            "Type of K and V in the cache where `kvasir serve` is not told another")
+      ->check(CLI::IsMember({"bf16", "f32", "int8", "fp8"}));
   command
       ->Add("max-batch-tokens", &config->max_batch_tokens,
             "Tokens of one step that --explain plans memory for")

@@ -25,7 +25,7 @@ struct EvalConfig {
   int32_t context = 2048;
   int64_t max_tokens = 0;
   int32_t threads = 0;
-  std::string kv_cache_dtype = "bf16";
+  std::string kv_cache_dtype = "auto";
   bool json = false;
   std::string log_level = "warn";
 };
@@ -124,8 +124,7 @@ std::unique_ptr<Command> EvalCommand(CLI::App& program) {
       ->check(CLI::Range(int64_t{0}, INT64_MAX));
   command->Add("threads", &config->threads, "Compute threads (0: all cores)")
       ->check(CLI::Range(0, 1024));
-  command->Add("kv-cache-dtype", &config->kv_cache_dtype, "Type of the KV cache")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  AddKvCacheType(*command, &config->kv_cache_dtype);
   command->AddSwitch("json", &config->json, "Print the figures as a line of JSON");
   command->Add("log-level", &config->log_level, "trace, debug, info, warn, error or off");
   return command;

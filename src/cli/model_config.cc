@@ -128,8 +128,7 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
   command.Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
-  command.Add("kv-cache-dtype", &config->kv_cache_dtype, "Type of the KV cache")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  AddKvCacheType(command, &config->kv_cache_dtype);
 }
 
 void AddEngineOptions(Command& command, ModelConfig* config) {
@@ -164,6 +163,13 @@ void AddEngineOptions(Command& command, ModelConfig* config) {
 }
 
 }  // namespace
+
+void AddKvCacheType(Command& command, std::string* type) {
+  command
+      .Add("kv-cache-dtype", type,
+           "Type of K and V in the cache (auto: what the plan was built with, or else bf16)")
+      ->check(CLI::IsMember({"auto", "bf16", "f32", "int8", "fp8"}));
+}
 
 StatusOr<std::string> ModelPath(const std::string& model) {
   if (model.starts_with(kHubPrefix)) {

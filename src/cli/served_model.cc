@@ -85,7 +85,7 @@ compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
                                                : compile::Activations::kNative;
   return {.kernels = kernels,
           .activations = activations,
-          .kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBf16,
+          .kv_type = ops::KvTypeOf(options.kv_dtype),
           .block_size = options.block_size,
           .max_model_len = options.max_model_len,
           .max_batch_tokens = options.max_batch_tokens};
@@ -163,6 +163,7 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   out.info.block_size = plan->kv.block_size;
   out.info.numerics_id = plan->numerics_id;
   const int64_t block_bytes = plan->kv.block_bytes();
+  const char* const kv_type = ops::Info(plan->kv.type).name;
   const int threads = pool->threads();
   std::string where = fmt::format("{} kernels", kernels->name);
   if (accelerator.device != nullptr) {
@@ -175,8 +176,8 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
     KVASIR_ASSIGN_OR_RETURN(out.runner,
                             MakeCpuRunner(options, *std::move(plan), std::move(pool)));
   }
-  spdlog::info("{}: {}, {} threads, {} KV blocks of {} tokens ({} MiB)", out.info.name, where,
-               threads, out.runner->num_blocks(), out.runner->block_size(),
+  spdlog::info("{}: {}, {} threads, {} KV blocks of {} tokens in {} ({} MiB)", out.info.name,
+               where, threads, out.runner->num_blocks(), out.runner->block_size(), kv_type,
                out.runner->num_blocks() * block_bytes >> 20);
   return out;
 }

@@ -27,7 +27,7 @@ struct ModelOptions {
   bool deterministic = false;        // of a device that is not the CPU, which always is
   double memory_share = 0.92;        // of that device's memory that may be used
   std::string activations = "int8";  // or "f32"; of the CPU
-  std::string kv_dtype = "bf16";     // or "f32"
+  std::string kv_dtype = "auto";     // the compiled model's, or a name that ops::KvTypeOf knows
   bool plan_cache = true;            // keep what was compiled for the next start
   bool skip_tokenizer = false;
   std::string tool_call_parser = "auto";  // or a name that text/output_format.h knows

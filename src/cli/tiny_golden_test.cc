@@ -6,6 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/testing/golden.h"
 #include "cli/testing/whole_model.h"
@@ -16,6 +22,9 @@ namespace {
 
 using compile::Activations;
 using compile::CompileOptions;
+using ops::KvType;
+
+constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBf16, KvType::kInt8, KvType::kFp8};
 
 class TinyGoldenTest : public testing::TestWithParam<std::string> {
  protected:
@@ -105,7 +114,7 @@ double Bf16KvBound(const std::string& architecture) {
 
 TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   CompileOptions options = Reference();
-  options.kv_dtype = DType::kBf16;
+  options.kv_type = KvType::kBf16;
   Model model(checkpoint_, options, kMaxTokens);
   const double difference = LargestDifference(
       model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
@@ -113,10 +122,36 @@ TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
+double Int8KvBound(const std::string& architecture) {
+  if (architecture == "mixtral" || architecture == "gpt_oss") return 0.13;
+  return 0.1;
+}
+
+// None where experts are chosen: what FP8 changes makes near ties choose others.
+double Fp8KvBound(const std::string& architecture) {
+  const bool experts = architecture == "mixtral" || architecture == "gpt_oss" ||
+                       architecture == "qwen3_moe" || architecture == "deepseek_v3";
+  return experts ? std::numeric_limits<double>::infinity() : 0.47;
+}
+
+TEST_P(TinyGoldenTest, QuantizedKvStaysClose) {
+  for (const auto& [type, bound] : {std::pair{KvType::kInt8, Int8KvBound(GetParam())},
+                                    std::pair{KvType::kFp8, Fp8KvBound(GetParam())}}) {
+    CompileOptions options = Reference();
+    options.kv_type = type;
+    Model model(checkpoint_, options, kMaxTokens);
+    const double difference = LargestDifference(
+        model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
+    EXPECT_LE(difference, bound);
+    fmt::print("{}: {} KV moves a logit by at most {:.2e} std\n", GetParam(), ops::Info(type).name,
+               difference);
+  }
+}
+
 TEST_P(TinyGoldenTest, FusionChangesNoBit) {
   for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-    for (const DType kv : {DType::kBf16, DType::kF32}) {
-      CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_dtype = kv};
+    for (const KvType kv : kKvTypes) {
+      CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_type = kv};
       CompileOptions plain = fused;
       plain.fuse = false;
       EXPECT_EQ(Difference(fused, plain), 0);
@@ -127,11 +162,13 @@ TEST_P(TinyGoldenTest, FusionChangesNoBit) {
 TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
   for (const char* isa : {"avx2", "avx512"}) {
     if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
-    for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-      CompileOptions scalar{.kernels = Kernels("scalar"), .activations = activations};
+    for (const KvType kv : kKvTypes) {
+      CompileOptions scalar{.kernels = Kernels("scalar"), .kv_type = kv};
       CompileOptions other = scalar;
       other.kernels = Kernels(isa);
-      EXPECT_EQ(Difference(scalar, other), 0) << isa;
+      EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
+      scalar.activations = other.activations = Activations::kF32;
+      EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
     }
   }
 }
@@ -162,16 +199,40 @@ TEST_P(TinyGoldenTest, APlanOutOfAFileChangesNoBit) {
 
 // One request, one answer, in every architecture.
 TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) {
-  Model model(checkpoint_, {.kernels = Kernels("auto")}, 2 * kMaxTokens);
   const auto other = prompts_.front()["ids"].get<std::vector<TokenId>>();
-  for (const auto& prompt : prompts_) {
-    const auto ids = prompt["ids"].get<std::vector<TokenId>>();
-    const std::vector<float> whole = model.Prefill(ids);
-    for (const size_t chunk : {1, 5, 64}) {
-      EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+  for (const KvType kv : kKvTypes) {
+    Model model(checkpoint_, {.kernels = Kernels("auto"), .kv_type = kv}, 2 * kMaxTokens);
+    for (const auto& prompt : prompts_) {
+      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+      const std::vector<float> whole = model.Prefill(ids);
+      for (const size_t chunk : {1, 5, 64}) {
+        EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+      }
+      EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
     }
-    EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
   }
+}
+
+TEST(KvTypeTest, IsThePlansUnlessTheOptionsSayAnother) {
+  const auto checkpoint = Load(Golden() / "tiny" / "llama");
+  ThreadPool pool(1);
+  const auto plan_with = [&](std::optional<KvType> wanted) {
+    CompileOptions options{.kernels = Kernels("auto")};
+    auto model = compile::CompileModel(checkpoint, options, pool);
+    KVASIR_CHECK(model.ok(), "the model compiles");
+    model->kv_type = KvType::kInt8;
+    options.kv_type = wanted;
+    auto plan = compile::MakePlan(*std::move(model), options);
+    KVASIR_CHECK(plan.ok(), "a plan is made");
+    return *std::move(plan);
+  };
+  std::set<std::string> ids;
+  for (const KvType kv : kKvTypes) {
+    const plan::Plan plan = plan_with(kv);
+    EXPECT_EQ(plan.kv.type, kv);
+    EXPECT_TRUE(ids.insert(plan.numerics_id).second);
+  }
+  EXPECT_EQ(plan_with(std::nullopt).kv.type, KvType::kInt8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyGoldenTest,

@@ -222,7 +222,7 @@ bool DependsOnLength(const CompiledModel& model) {
 std::string NumericsId(const Plan& plan) {
   const std::string text = fmt::format(
       "cpu-2 activations={} group={} pairs={} kv={} unit={} tile={} supertile={} len={}",
-      plan.activations, ops::kGroup, HasPairs(plan), Info(plan.kv.dtype).name, ops::kKvUnit,
+      plan.activations, ops::kGroup, HasPairs(plan), ops::Info(plan.kv.type).name, ops::kKvUnit,
       ops::kKvTile, ops::kKvSuperTile, DependsOnLength(plan) ? plan.max_model_len : 0);
   return CacheRoot(text, "", "", "").Hex();
 }
@@ -286,6 +286,16 @@ CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& optio
   return out;
 }
 
+plan::KvLayout KvLayoutOf(const CompiledModel& model, const CompileOptions& options) {
+  return {.block_size = options.block_size,
+          .layers = model.layers,
+          .kv_heads = model.kv_heads,
+          .k_dim = model.k_dim,
+          .v_dim = model.v_dim,
+          .v_in_k = model.v_in_k,
+          .type = options.kv_type.value_or(model.kv_type)};
+}
+
 // Of the weights as they are used.
 std::string Fingerprint(const Checkpoint& checkpoint, const CompileOptions& options) {
   std::string stored = model::WeightsFingerprint(checkpoint);
@@ -328,8 +338,7 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : plan.context_length;
   plan.max_batch_tokens = options.max_batch_tokens;
   plan.max_output_rows = options.max_batch_tokens;
-  plan.kv = {options.block_size, plan.layers, plan.kv_heads,   plan.k_dim,
-             plan.v_dim,         plan.v_in_k, options.kv_dtype};
+  plan.kv = KvLayoutOf(plan, options);
   plan.kernels = options.kernels;
   MemoryPlan memory = PlanMemory(GraphOf(plan), plan.max_batch_tokens, plan.max_output_rows);
   plan.arena_bytes = memory.arena_bytes;
@@ -377,6 +386,10 @@ StatusOr<std::string> Explain(const Checkpoint& checkpoint, const CompileOptions
       options.max_batch_tokens, memory.arena_bytes,
       100.0 * (memory.arena_bytes - memory.peak_live_bytes) /
           std::max<int64_t>(memory.peak_live_bytes, 1));
+  const plan::KvLayout kv = KvLayoutOf(Describe(checkpoint, options), options);
+  out += fmt::format("KV in {}: {} bytes a token, in blocks of {} tokens and {} bytes\n",
+                     ops::Info(kv.type).name, kv.layers * kv.layer_bytes() / kv.block_size,
+                     kv.block_size, kv.block_bytes());
   return out;
 }
 

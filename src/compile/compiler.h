@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/status.h"
 #include "base/thread_pool.h"
@@ -45,9 +46,9 @@ struct CompileOptions {
   Weights weights = Weights::kStored;
   bool fuse = true;  // false keeps the graph as the architecture built it, for tests
   // How it is run.
-  DType kv_dtype = DType::kBf16;  // or kF32
-  int32_t block_size = 16;        // tokens a KV block, a multiple of 16
-  int32_t max_model_len = 0;      // 0: the model's context length
+  std::optional<ops::KvType> kv_type;  // not set: the compiled model's
+  int32_t block_size = 16;             // tokens a KV block, a multiple of 16
+  int32_t max_model_len = 0;           // 0: the model's context length
   int32_t max_batch_tokens = 2048;
 };
 

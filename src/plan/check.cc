@@ -168,8 +168,8 @@ class Checker {
 
   Status CheckKvWrite(const PlanNode& node, int32_t k, int32_t v) {
     KVASIR_RETURN_IF_ERROR(CheckLayer(node));
-    const bool fits =
-        m_.v_in_k ? k + v == m_.k_dim : k == m_.kv_heads * m_.k_dim && v == m_.kv_heads * m_.v_dim;
+    const bool fits = m_.v_in_k ? k == m_.v_dim && k + v == m_.k_dim
+                                : k == m_.kv_heads * m_.k_dim && v == m_.kv_heads * m_.v_dim;
     return Expect(fits, "K and V have another width");
   }
 

@@ -16,7 +16,7 @@
 
 namespace kvasir::plan {
 
-inline constexpr uint32_t kPlanFileVersion = 1;
+inline constexpr uint32_t kPlanFileVersion = 2;
 
 // A file that a plan was made from, to know when the plan is stale.
 struct SourceFile {

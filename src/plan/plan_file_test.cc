@@ -46,6 +46,7 @@ class SmallModel {
     m.vocab = kVocab;
     m.context_length = 64;
     m.rms_eps = 1e-5f;
+    m.kv_type = ops::KvType::kInt8;
     m.ropes = {{.width = 16, .original_context = 64}};
     m.values = {{"x", Rows::kTokens, graph::ValueType::kFloat, kHidden},
                 {"last", Rows::kOutput, graph::ValueType::kFloat, kHidden},
@@ -126,6 +127,7 @@ TEST_F(PlanFileTest, ReadsWhatWasWritten) {
   EXPECT_EQ(m.text.gguf_vocab->add_bos, true);
   EXPECT_FALSE(m.text.tokenizer_json.has_value());
   EXPECT_EQ(m.rms_eps, 1e-5f);
+  EXPECT_EQ(m.kv_type, ops::KvType::kInt8);
   ASSERT_EQ(m.nodes.size(), 4u);
   EXPECT_EQ(m.nodes[2].op, Op::kRmsNorm);
   EXPECT_EQ(m.vectors, small_.model.vectors);
@@ -176,6 +178,7 @@ TEST_F(PlanFileTest, NamesTheFieldThatLies) {
       {"/model/eos_ids/0", "eos_ids", 20},
       {"/model/ropes/0/width", "ropes", 3},
       {"/model/ropes/0/scaling", "scaling", "spiral"},
+      {"/model/kv_type", "kv_type", "int3"},
       {"/model/nodes/0/op", "op", "melt"},
       {"/model/nodes/2/vector", "node 2 (rms_norm)", 1},
       {"/model/nodes/2/head_width", "node 2 (rms_norm)", -1},

@@ -66,7 +66,7 @@ Status DeviceRunner::CheckPlan() const {
     return absl::FailedPreconditionError(fmt::format(
         "the plan was compiled for activations '{}': devices run 'bf16'", plan_.activations));
   }
-  if (plan_.kv.dtype != DType::kBf16 || plan_.v_in_k || plan_.k_dim != plan_.v_dim) {
+  if (plan_.kv.type != ops::KvType::kBf16 || plan_.v_in_k || plan_.k_dim != plan_.v_dim) {
     return absl::UnimplementedError(
         "latent attention, or KV of another type than BF16, is not there on devices");
   }

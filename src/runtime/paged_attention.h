@@ -25,9 +25,8 @@ class PagedAttention {
   // Does the batch's copies and cuts its work; `batch` and `rows` stay until the next call.
   void SetBatch(const Batch& batch, const BatchRows& rows);
 
-  // Writes `width` floats as columns [column, column + width) of a row's K, or its whole V.
-  void StoreK(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
-              const float* k);
+  // Writes a row's K or V. Where V is the beginning of K, `k` is the columns behind it.
+  void StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k);
   void StoreV(int64_t row, int32_t layer, int32_t kv_head, const float* v);
 
   // out[row][heads x v_dim] = what the queries q[row][heads x k_dim] attend to, by the node's
@@ -76,11 +75,15 @@ class PagedAttention {
 
   void CutWork(const Batch& batch);
   void Attend(const Target& target, const Item& item, int thread);
+  void FindUnits(const Item& item, int32_t layer, int32_t last, ops::AttendArgs& args);
   void MergePartials(const Target& target, const MergeItem& merge, int thread);
   void Merge(const State& from, int32_t rows, const State& into) const;
   void Finish(const Target& target, const Item& item, const State& state) const;
   State StateAt(float* base) const;
   void Clear(const State& state) const;
+  float StoreKeyColumns(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
+                        const float* k);
+  void StoreScale(int64_t row, int32_t layer, int32_t kv_head, int64_t offset, float scale);
   uint8_t* HeadBytes(BlockId block, int32_t layer, int32_t kv_head);
   uint8_t* RowBytes(int64_t row, int32_t layer, int32_t kv_head);
 

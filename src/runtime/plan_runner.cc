@@ -357,13 +357,13 @@ void PlanRunner::KvWrite(const PlanNode& node) {
   const Operand& k = node.inputs[0];
   const Operand& v = node.inputs[1];
   ForRows(k.value, k.width, [&](int64_t r, int) {
-    if (kv.v_in_k) {
-      attention_->StoreK(r, node.layer, 0, 0, k.width, Row(k, r));
-      attention_->StoreK(r, node.layer, 0, k.width, v.width, Row(v, r));
+    if (kv.v_in_k) {  // the latent, which is V, and the rest of K
+      attention_->StoreV(r, node.layer, 0, Row(k, r));
+      attention_->StoreK(r, node.layer, 0, Row(v, r));
       return;
     }
     for (int32_t head = 0; head < kv.kv_heads; ++head) {
-      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Row(k, r) + head * kv.k_dim);
+      attention_->StoreK(r, node.layer, head, Row(k, r) + head * kv.k_dim);
       attention_->StoreV(r, node.layer, head, Row(v, r) + head * kv.v_dim);
     }
   });
@@ -379,7 +379,7 @@ void PlanRunner::RopeKvWrite(const PlanNode& node) {
     }
     for (int32_t head = 0; head < kv.kv_heads; ++head) {
       RotateHead(node, Row(node.inputs[1], r) + head * kv.k_dim, position, 1.0f, Scratch(thread));
-      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Scratch(thread));
+      attention_->StoreK(r, node.layer, head, Scratch(thread));
       attention_->StoreV(r, node.layer, head, Row(node.inputs[2], r) + head * kv.v_dim);
     }
   });

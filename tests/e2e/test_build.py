@@ -110,6 +110,21 @@ def evaluate(kvasir, model, *flags):
     return json.loads(ran.stdout)
 
 
+def test_the_type_of_kv_is_the_plans_unless_said_otherwise(kvasir, tmp_path):
+    built = kvasir("build", "default", "--kv", "int8", "--explain", "-o", tmp_path)
+    assert built.returncode == 0, built.stderr
+    # 30 layers of 3 heads: 64 columns of K and of V, a scale each.
+    assert f"KV in int8: {30 * 3 * 2 * (64 + 4)} bytes a token" in built.stdout
+    int8 = evaluate(kvasir, tmp_path)
+    assert int8 == evaluate(kvasir, "default", "--kv-cache-dtype", "int8")
+    bf16 = evaluate(kvasir, tmp_path, "--kv-cache-dtype", "bf16")
+    assert bf16 == evaluate(kvasir, "default")
+    assert int8["nll"] != bf16["nll"]
+    assert int8["perplexity"] == pytest.approx(bf16["perplexity"], rel=0.003)
+    ran = kvasir("build", "default", "--kv", "int3", "-o", tmp_path)
+    assert ran.returncode != 0 and "int3" in ran.stderr
+
+
 def test_rounded_weights_stay_close_to_what_they_were(kvasir, tmp_path):
     figures = {}
     for weights in "int8", "int4":

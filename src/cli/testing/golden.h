@@ -45,8 +45,9 @@ inline const ops::CpuKernels* Kernels(std::string_view isa) {
 }
 
 inline compile::CompileOptions Reference(std::string_view isa = "auto") {
-  return {
-      .kernels = Kernels(isa), .activations = compile::Activations::kF32, .kv_dtype = DType::kF32};
+  return {.kernels = Kernels(isa),
+          .activations = compile::Activations::kF32,
+          .kv_type = ops::KvType::kF32};
 }
 
 inline size_t Argmax(absl::Span<const float> row) {

@@ -7,11 +7,13 @@
 #include <cstring>
 
 #include "base/float16.h"
+#include "base/float8.h"
 
 namespace kvasir::ops {
 
 struct ScalarIsa {
   static constexpr const char* kName = "scalar";
+  static constexpr bool kRegisters = false;  // a vector lies in registers
   static constexpr bool kBf16Pairs = false;
 
   struct Vf {
@@ -47,8 +49,15 @@ struct ScalarIsa {
   static Vf LoadS8(const uint8_t* p) {
     return Map([&](int i) { return float(static_cast<int8_t>(p[i])); });
   }
+  // FP8 values divided by 256.
+  static Vf LoadFp8(const uint8_t* p) {
+    return Map([&](int i) { return ToFloat(ToFp16Over256(Fp8{p[i]})); });
+  }
   static void StoreBf16(uint16_t* p, const Vf& a) {
     for (int i = 0; i < 16; ++i) p[i] = ToBf16(a.v[i]).bits;
+  }
+  static void StoreFp8(uint8_t* p, const Vf& a) {
+    for (int i = 0; i < 16; ++i) p[i] = ToFp8(a.v[i]).bits;
   }
 
   static Vf Add(const Vf& a, const Vf& b) {

@@ -17,7 +17,7 @@ namespace {
 template <class Isa>
 constexpr CpuKernels MakeKernels() {
   return {Isa::kName, Isa::kBf16Pairs, Matmul<Isa>, Quantize<Isa>, RoundBf16<Isa>, RmsNorm<Isa>,
-          Gated<Isa>, Softcap<Isa>,    Route<Isa>,  Attend<Isa>,   Merge<Isa>};
+          Gated<Isa>, Softcap<Isa>,    Route<Isa>,  RoundKv<Isa>,  Attend<Isa>,    Merge<Isa>};
 }
 
 }  // namespace
