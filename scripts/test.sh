@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the named stages of the test suite, or all of them, and prints what each took:
-#   setup checks build release asan tsan fuzz
+#   setup checks build cuda release asan tsan fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,18 @@ stage_checks() {
 stage_build() {
   cmake --preset release >/dev/null
   cmake --build --preset release -j "$jobs"
+}
+
+# Compiles what is for NVIDIA GPUs, where the toolkit is or scripts/setup_cuda.sh has put its parts.
+stage_cuda() {
+  local root=${KVASIR_CUDA_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/cuda-13.0/nvidia/cu13}
+  [ -x "$root/bin/nvcc" ] || root=/usr/local/cuda
+  if [ ! -x "$root/bin/nvcc" ]; then
+    echo "skipped: no CUDA toolkit is here; scripts/setup_cuda.sh fetches one"
+    return
+  fi
+  cmake --preset cuda -DKVASIR_CUDA_ROOT="$root" >/dev/null
+  cmake --build --preset cuda -j "$jobs" --target kvasir_device kvasir_ops
 }
 
 stage_release() {
@@ -74,7 +86,7 @@ stage_fuzz() {
 }
 
 stages=("$@")
-[ ${#stages[@]} = 0 ] && stages=(setup checks build release asan tsan fuzz)
+[ ${#stages[@]} = 0 ] && stages=(setup checks build cuda release asan tsan fuzz)
 summary=()
 for stage in "${stages[@]}"; do
   echo "=== $stage"

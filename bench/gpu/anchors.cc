@@ -1,6 +1,6 @@
-// A model of Llama-3.1-8B's shape with random weights on a GPU, through the engine and without HTTP:
-// decode, prefill, time to first token, alone and behind a cached prefix. Prints a line of JSON for
-// each figure. bench/gpu/run.sh says what they are compared with.
+// A model of Llama-3.1-8B's shape with random weights on a GPU, through the engine and without
+// HTTP: decode, prefill, time to first token, alone and behind a cached prefix. Prints a line of
+// JSON for each figure. bench/gpu/run.sh says what they are compared with.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "compile/compiler.h"
 #include "core/block_hash.h"
@@ -90,11 +90,15 @@ class RandomCheckpoint {
   model::TensorView Matrix(int64_t rows, int64_t cols) {
     const size_t size = static_cast<size_t>(rows * cols);
     next_ = (next_ + 7919 * 64) % (kElements - size);
-    return {DType::kBf16, rows, cols,
+    return {DType::kBf16,
+            rows,
+            cols,
             {reinterpret_cast<const uint8_t*>(random_.data() + next_), size * 2}};
   }
   model::TensorView Norm() {
-    return {DType::kF32, 1, shape_.hidden,
+    return {DType::kF32,
+            1,
+            shape_.hidden,
             {reinterpret_cast<const uint8_t*>(ones_.data()), ones_.size() * 4}};
   }
 
@@ -253,9 +257,9 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
                  .eos_ids = {0},
                  .weights_fingerprint = plan.fingerprint,
                  .numerics_id = plan.numerics_id};
-  KVASIR_ASSIGN_OR_RETURN(auto runner, runtime::DeviceRunner::Create(std::move(plan), {},
-                                                                     std::move(pool),
-                                                                     std::move(accelerator)));
+  KVASIR_ASSIGN_OR_RETURN(
+      auto runner,
+      runtime::DeviceRunner::Create(std::move(plan), {}, std::move(pool), std::move(accelerator)));
   Print("compile", compiled - drawn, "s");
   Print("copy in and record", Seconds() - compiled, "s");
   Print("blocks", runner->num_blocks(), "of 16 tokens");

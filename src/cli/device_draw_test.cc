@@ -1,4 +1,5 @@
-// What the device that KVASIR_TEST_DEVICE names draws from rows of logits is what the sampler draws.
+// What the device that KVASIR_TEST_DEVICE names draws from rows of logits is what the sampler
+// draws.
 #include <cstdlib>
 #include <cstring>
 #include <random>

@@ -1,5 +1,5 @@
-// The tiny checkpoints through DeviceRunner: on a reference device in plain loops, or on the one that
-// KVASIR_TEST_DEVICE names.
+// The tiny checkpoints through DeviceRunner: on a reference device in plain loops, or on the one
+// that KVASIR_TEST_DEVICE names.
 #include <cstdlib>
 
 #include <fmt/format.h>
@@ -35,8 +35,7 @@ class DeviceGoldenTest : public testing::TestWithParam<std::string> {
       const auto logits = model.Prefill(prompt["ids"].get<std::vector<TokenId>>());
       for (const auto& [id, value] :
            prompt["top16"].get<std::vector<std::pair<size_t, double>>>()) {
-        largest = std::max(largest,
-                           std::abs(logits.at(id) - value) / prompt["std"].get<double>());
+        largest = std::max(largest, std::abs(logits.at(id) - value) / prompt["std"].get<double>());
       }
     }
     return largest;
@@ -52,7 +51,8 @@ TEST_P(DeviceGoldenTest, MeetsTheReference) {
   for (const bool deterministic : {true, false}) {
     Model model(checkpoint_, kMaxTokens, OpenTestDevice(deterministic), kRecordedRows);
     const double difference = LargestDifference(model);
-    EXPECT_LE(difference, 3e-2);
+    // BF16 in all that products and attention read; KV alone takes up to 2.5e-2.
+    EXPECT_LE(difference, 6e-2);
     fmt::print("{}: a logit differs by at most {:.2e} std\n", GetParam(), difference);
   }
 }

@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "cli/compiled_model.h"
 #include "compile/compiler.h"
-#include "grammar/deferred_compiler.h"
 #include "core/block_hash.h"
+#include "grammar/deferred_compiler.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/device_kernels.h"
 #include "runtime/device_runner.h"
@@ -170,14 +170,13 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
     where = accelerator.device->name();
     out.info.numerics_id =
         CacheRoot(plan->numerics_id, accelerator.kernels->numerics(), "", "").Hex();
-    KVASIR_ASSIGN_OR_RETURN(out.runner, MakeDeviceRunner(options, *std::move(plan),
-                                                         std::move(pool), std::move(accelerator)));
+    KVASIR_ASSIGN_OR_RETURN(out.runner, MakeDeviceRunner(options, *std::move(plan), std::move(pool),
+                                                         std::move(accelerator)));
   } else {
-    KVASIR_ASSIGN_OR_RETURN(out.runner,
-                            MakeCpuRunner(options, *std::move(plan), std::move(pool)));
+    KVASIR_ASSIGN_OR_RETURN(out.runner, MakeCpuRunner(options, *std::move(plan), std::move(pool)));
   }
-  spdlog::info("{}: {}, {} threads, {} KV blocks of {} tokens in {} ({} MiB)", out.info.name,
-               where, threads, out.runner->num_blocks(), out.runner->block_size(), kv_type,
+  spdlog::info("{}: {}, {} threads, {} KV blocks of {} tokens in {} ({} MiB)", out.info.name, where,
+               threads, out.runner->num_blocks(), out.runner->block_size(), kv_type,
                out.runner->num_blocks() * block_bytes >> 20);
   return out;
 }

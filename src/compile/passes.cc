@@ -195,19 +195,22 @@ void FuseResidual(Graph& graph) {
 }
 
 void NarrowToBf16(Graph& graph) {
-  const auto narrow = [](const Node& node) {
-    return node.op == Op::kMatmul || node.op == Op::kRmsNorm || node.op == Op::kRopeKvWrite ||
-           node.op == Op::kAttention || node.op == Op::kGated;
+  const auto makes = [](const Node& node) {
+    return (node.op == Op::kMatmul && !node.residual) || node.op == Op::kRmsNorm ||
+           node.op == Op::kRopeKvWrite || node.op == Op::kAttention || node.op == Op::kGated;
+  };
+  const auto reads = [](const Node& node, size_t operand) {
+    return (node.op == Op::kMatmul && operand == 0) || node.op == Op::kAttention ||
+           node.op == Op::kGated;
   };
   std::vector<bool> stays(graph.values.size(), false);
   stays[graph.logits] = true;
   for (const Node& node : graph.nodes) {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool residual = node.op == Op::kMatmul && i > 0;
-      if (!narrow(node) || residual) stays[node.inputs[i].value] = true;
+      if (!reads(node, i)) stays[node.inputs[i].value] = true;
     }
     for (ValueId v : node.outputs) {
-      if (!narrow(node) || node.residual) stays[v] = true;
+      if (!makes(node)) stays[v] = true;
     }
   }
   for (size_t v = 0; v < graph.values.size(); ++v) {

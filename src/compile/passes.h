@@ -26,8 +26,8 @@ void FoldScales(graph::Graph& graph);
 // x + product, where neither is used elsewhere afterwards -> a product that adds onto x in place.
 void FuseResidual(graph::Graph& graph);
 
-// What products, norms, rotations, attention and gates make for each other -> BF16; the stream of
-// residuals and the logits stay float. (The only pass that changes the result.)
+// What products, attention and gates alone read -> BF16. The stream of residuals, what is rotated
+// or normalised next, and the logits stay float. (The only pass that changes the result.)
 void NarrowToBf16(graph::Graph& graph);
 
 // Puts a quantise node before every product whose weights want other activations than float.

@@ -86,7 +86,7 @@ class Core {
   // Rows of logits to draw from: that of the last known token, then those of its drafts.
   struct Draw {
     Sequence* sequence = nullptr;
-    absl::Span<const float> logits;  // [rows, vocab]
+    absl::Span<const float> logits;   // [rows, vocab]
     absl::Span<const TokenId> drawn;  // [rows] instead, where the runner drew
     std::shared_ptr<const GuideJob> guides;
     // What came of it.
@@ -154,8 +154,7 @@ class Core {
   void AskForGuides(Sequence& sequence, int32_t drafts);
   bool GuidesAreLate(Sequence& sequence);
   std::optional<RowDraw> RunnersDraw(const Sequence& sequence, int32_t rows) const;
-  void AddDraw(Sequence& sequence, absl::Span<const float> logits,
-               absl::Span<const TokenId> drawn);
+  void AddDraw(Sequence& sequence, absl::Span<const float> logits, absl::Span<const TokenId> drawn);
   int32_t RowsOf(const Draw& draw) const;
   void ResumeStalled();
   void RunDraws();

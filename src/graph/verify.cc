@@ -130,11 +130,10 @@ class Verifier {
 
   Status CheckTypes(const Node& node) const {
     const bool product = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul;
-    const bool narrow = node.op == Op::kRopeKvWrite || node.op == Op::kAttention ||
-                        node.op == Op::kGated || node.op == Op::kRmsNorm;
+    const bool reads_bf16 = node.op == Op::kAttention || node.op == Op::kGated;
     for (size_t i = product ? 1 : 0; i < node.inputs.size(); ++i) {
       const ValueType type = In(node, i).type;
-      if (type != ValueType::kFloat && !(narrow && type == ValueType::kBf16)) {
+      if (type != ValueType::kFloat && !(reads_bf16 && type == ValueType::kBf16)) {
         return Fail("an operand is no float");
       }
     }
@@ -150,7 +149,8 @@ class Verifier {
     const bool any = node.op == Op::kQuantize || node.op == Op::kGated ||
                      (node.op == Op::kRmsNorm && node.head_width == 0);
     const bool bf16 = Out(node).type == ValueType::kBf16 && node.outputs[0] != graph_.logits &&
-                      (narrow || (node.op == Op::kMatmul && !node.residual));
+                      (reads_bf16 || node.op == Op::kRopeKvWrite || node.op == Op::kRmsNorm ||
+                       (node.op == Op::kMatmul && !node.residual));
     if (!any && !bf16 && Out(node).type != ValueType::kFloat) return Fail("the result is no float");
     return absl::OkStatus();
   }

@@ -4,7 +4,7 @@
 
 #include "ops/device_kernels.h"
 #ifdef KVASIR_CUDA
-#include "ops/cuda/cuda_kernels.h"
+#include "ops/cuda/open.h"
 #endif
 
 namespace kvasir::ops {
@@ -31,11 +31,7 @@ StatusOr<Accelerator> OpenAccelerator(std::string_view name, bool deterministic)
         fmt::format("device: '{}' is none of cpu, cuda and cuda:N", name));
   }
 #ifdef KVASIR_CUDA
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<device::CudaDevice> device,
-                          device::CudaDevice::Open(ordinal));
-  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<CudaKernels> kernels,
-                          CudaKernels::Create(*device, deterministic));
-  return Accelerator{std::move(device), std::move(kernels)};
+  return OpenCuda(ordinal, deterministic);
 #else
   (void)deterministic;
   return absl::UnimplementedError(

@@ -44,9 +44,9 @@ struct DeviceKv {
 // What the rows of a batch are. A row of position -1 is padding: it writes no KV, and what it
 // computes is never read.
 struct DeviceBatch {
-  const int32_t* tokens = nullptr;     // [rows]
-  const int32_t* positions = nullptr;  // [rows]
-  const int32_t* sequences = nullptr;  // [rows] index into `table_begins`
+  const int32_t* tokens = nullptr;        // [rows]
+  const int32_t* positions = nullptr;     // [rows]
+  const int32_t* sequences = nullptr;     // [rows] index into `table_begins`
   const int32_t* table_begins = nullptr;  // [sequences] where its blocks begin in `tables`
   const int32_t* tables = nullptr;        // the blocks of all sequences
 };

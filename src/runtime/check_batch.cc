@@ -37,8 +37,8 @@ Status CheckBatch(const plan::Plan& plan, int32_t num_blocks, const Batch& batch
     hidden += s.hidden;
   }
   if (tokens > plan.max_batch_tokens) return fail("too many tokens");
-  if (output.logits.size() != logits * plan.vocab ||
-      output.hidden.size() != hidden * plan.hidden || output.drawn.size() != drawn) {
+  if (output.logits.size() != logits * plan.vocab || output.hidden.size() != hidden * plan.hidden ||
+      output.drawn.size() != drawn) {
     return fail("the output has another size");
   }
   return absl::OkStatus();

@@ -22,7 +22,7 @@ using plan::PlanNode;
 // Weights go through two pieces of host memory of this size, one filled while the other is copied.
 constexpr int64_t kUploadBytes = int64_t{64} << 20;
 // Numbers of rows for which steps of decodes are recorded.
-constexpr int64_t kRecordedRows[] = {1,  2,  4,  8,  16,  24,  32,  40,  48, 56,
+constexpr int64_t kRecordedRows[] = {1,  2,  4,  8,   16,  24,  32,  40,  48, 56,
                                      64, 80, 96, 112, 128, 160, 192, 224, 256};
 constexpr int64_t kTableEntries = int64_t{1} << 16;  // blocks of all page tables, at the start
 
@@ -40,8 +40,8 @@ StatusOr<std::unique_ptr<DeviceRunner>> DeviceRunner::Create(plan::Plan plan, De
       new DeviceRunner(std::move(plan), options, std::move(pool), std::move(accelerator)));
   KVASIR_RETURN_IF_ERROR(out->CheckPlan());
   const int64_t free_at_start = out->device_.free_memory();
-  KVASIR_RETURN_IF_ERROR(out->kernels_.Reserve(out->plan_.max_batch_tokens, out->plan_.heads,
-                                               out->KvOf(0)));
+  KVASIR_RETURN_IF_ERROR(
+      out->kernels_.Reserve(out->plan_.max_batch_tokens, out->plan_.heads, out->KvOf(0)));
   KVASIR_RETURN_IF_ERROR(out->Upload());
   KVASIR_RETURN_IF_ERROR(out->AllocateStep());
   KVASIR_RETURN_IF_ERROR(out->AllocateBlocks(free_at_start));
@@ -142,11 +142,10 @@ Status DeviceRunner::Upload() {
     const int64_t row_bytes = matrix.view.cols * 2;
     KVASIR_ASSIGN_OR_RETURN(matrices_.emplace_back(),
                             device_.Allocate(matrix.view.rows * row_bytes));
-    KVASIR_RETURN_IF_ERROR(UploadRows(row_bytes, matrix.view.rows, matrices_.back().bytes(),
-                                      [&](int64_t row, uint8_t* out) {
-                                        std::memcpy(out, matrix.view.data + row * row_bytes,
-                                                    row_bytes);
-                                      }));
+    KVASIR_RETURN_IF_ERROR(UploadRows(
+        row_bytes, matrix.view.rows, matrices_.back().bytes(), [&](int64_t row, uint8_t* out) {
+          std::memcpy(out, matrix.view.data + row * row_bytes, row_bytes);
+        }));
   }
   for (const std::vector<float>& vector : plan_.vectors) {
     KVASIR_RETURN_IF_ERROR(UploadFloats(vector, vectors_.emplace_back()));
@@ -160,20 +159,19 @@ Status DeviceRunner::Upload() {
   const DTypeInfo info = Info(table.dtype);
   const int64_t stored_bytes = table.cols / info.block_elements * info.block_bytes;
   KVASIR_ASSIGN_OR_RETURN(embedding_, device_.Allocate(table.rows * table.cols * 2));
-  return UploadRows(
-      table.cols * 2, table.rows, embedding_.bytes(), [&](int64_t row, uint8_t* out) {
-        const uint8_t* stored = table.data + row * stored_bytes;
-        if (table.dtype == DType::kBf16) {
-          std::memcpy(out, stored, stored_bytes);
-          return;
-        }
-        std::vector<float> floats(table.cols);
-        ops::DequantizeRow(table.dtype, stored, table.cols, floats.data());
-        for (int64_t c = 0; c < table.cols; ++c) {
-          const Bf16 rounded = ToBf16(floats[c]);
-          std::memcpy(out + 2 * c, &rounded, 2);
-        }
-      });
+  return UploadRows(table.cols * 2, table.rows, embedding_.bytes(), [&](int64_t row, uint8_t* out) {
+    const uint8_t* stored = table.data + row * stored_bytes;
+    if (table.dtype == DType::kBf16) {
+      std::memcpy(out, stored, stored_bytes);
+      return;
+    }
+    std::vector<float> floats(table.cols);
+    ops::DequantizeRow(table.dtype, stored, table.cols, floats.data());
+    for (int64_t c = 0; c < table.cols; ++c) {
+      const Bf16 rounded = ToBf16(floats[c]);
+      std::memcpy(out + 2 * c, &rounded, 2);
+    }
+  });
 }
 
 Status DeviceRunner::AllocateStep() {
@@ -324,8 +322,7 @@ Status DeviceRunner::Run(const Batch& batch, const BatchOutput& output) {
   }
   if (batch.sequences.empty()) return device_.Synchronize();
   shape_ = ShapeOf(batch);
-  KVASIR_RETURN_IF_ERROR(
-      EnsureOutputs(shape_.logit_rows, shape_.output_rows - shape_.logit_rows));
+  KVASIR_RETURN_IF_ERROR(EnsureOutputs(shape_.logit_rows, shape_.output_rows - shape_.logit_rows));
   if (recordings_.empty()) KVASIR_RETURN_IF_ERROR(RecordDecodes());
   shape_ = ShapeOf(batch);
   if (const int64_t recorded = RecordedRows(batch); recorded > 0) {
@@ -498,8 +495,8 @@ ops::DeviceMatrix DeviceRunner::Output(const PlanNode& node) const {
 // Blocks as plan::KvLayout says, but for K, which lies by rows like V.
 ops::DeviceKv DeviceRunner::KvOf(int32_t layer) const {
   const plan::KvLayout& kv = plan_.kv;
-  return {blocks_.bytes(), kv.block_bytes(),       layer * kv.layer_bytes(),
-          kv.head_bytes(), kv.k_bytes(),           kv.block_size,
+  return {blocks_.bytes(), kv.block_bytes(), layer * kv.layer_bytes(),
+          kv.head_bytes(), kv.k_bytes(),     kv.block_size,
           kv.kv_heads,     kv.k_dim};
 }
 

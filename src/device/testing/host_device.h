@@ -1,4 +1,5 @@
-// A device that is the host itself and carries orders out at once: for tests of what drives devices.
+// A device that is the host itself and carries orders out at once: for tests of what drives
+// devices.
 #pragma once
 
 #include <cstdlib>

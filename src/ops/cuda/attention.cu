@@ -1,5 +1,5 @@
-// Attention over paged KV on tensor cores, with the running softmax of Dao et al., FlashAttention-2;
-// for single rows the KV is split over blocks as in Flash-Decoding.
+// Attention over paged KV on tensor cores, with the running softmax of Dao et al.,
+// FlashAttention-2; for single rows the KV is split over blocks as in Flash-Decoding.
 //
 // A tile's queries are its rows times the query heads that share a KV head, so that both prompts
 // and decodes read K and V once for all of them. KV is walked in tiles at absolute positions; what
@@ -316,7 +316,10 @@ __global__ void MergeKernel(DeviceBatch batch, DeviceAttention args, int splits,
   const int head = blockIdx.y, d = threadIdx.x;
   const float* from = partials + (int64_t{blockIdx.x} * args.heads + head) * splits * kWidth;
   float maximum = kMinusInfinity, sum = 0, value = 0;
+  // (Unrolled for loads that do not wait for each other.)
+#pragma unroll 8
   for (int s = 0; s < splits; ++s) maximum = fmaxf(maximum, from[s * kWidth + kDim]);
+#pragma unroll 8
   for (int s = 0; s < splits; ++s) {
     const float* part = from + s * kWidth;
     const float factor =
@@ -370,8 +373,8 @@ void LaunchSingleRows(cudaStream_t stream, const DeviceBatch& batch, const Devic
     SingleRowKernel<dim>
         <<<grid, kSingleWarps * kWarp, kShared, stream>>>(batch, args, kv, splits, partials);
     if (splits == 1) return;
-    MergeKernel<dim><<<dim3(args.single_tiles, args.heads), dim.value, 0, stream>>>(batch, args, splits,
-                                                                              partials);
+    MergeKernel<dim><<<dim3(args.single_tiles, args.heads), dim.value, 0, stream>>>(
+        batch, args, splits, partials);
   });
 }
 

@@ -70,9 +70,8 @@ __device__ inline void StoreEight(const DeviceMatrix& m, int64_t row, int64_t co
                                   const Eight& v) {
   const int64_t at = row * m.stride + column;
   if (m.bf16) {
-    *reinterpret_cast<uint4*>(m.data + 2 * at) =
-        make_uint4(Pack(v.x[0], v.x[1]), Pack(v.x[2], v.x[3]), Pack(v.x[4], v.x[5]),
-                   Pack(v.x[6], v.x[7]));
+    *reinterpret_cast<uint4*>(m.data + 2 * at) = make_uint4(
+        Pack(v.x[0], v.x[1]), Pack(v.x[2], v.x[3]), Pack(v.x[4], v.x[5]), Pack(v.x[6], v.x[7]));
   } else {
     float4* to = reinterpret_cast<float4*>(m.data + 4 * at);
     to[0] = *reinterpret_cast<const float4*>(v.x);

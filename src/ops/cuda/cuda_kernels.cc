@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ops/cuda/launch.h"
+#include "ops/cuda/open.h"
 
 namespace kvasir::ops {
 namespace {
@@ -25,14 +26,22 @@ StatusOr<std::unique_ptr<CudaKernels>> CudaKernels::Create(device::CudaDevice& d
   std::unique_ptr<CudaKernels> out(new CudaKernels(device, deterministic));
   if (const cudaError_t error = FindKernels(); error != cudaSuccess) {
     const cudaDeviceProp& properties = device.properties();
-    return absl::FailedPreconditionError(fmt::format(
-        "device '{}': this build has no kernels for its compute capability {}.{}: {}",
-        device.name(), properties.major, properties.minor, cudaGetErrorString(error)));
+    return absl::FailedPreconditionError(
+        fmt::format("device '{}': this build has no kernels for its compute capability {}.{}: {}",
+                    device.name(), properties.major, properties.minor, cudaGetErrorString(error)));
   }
   if (cublasLtCreate(&out->library_) != CUBLAS_STATUS_SUCCESS) {
     return absl::FailedPreconditionError("device 'cuda': cuBLASLt does not start");
   }
   return out;
+}
+
+StatusOr<Accelerator> OpenCuda(int ordinal, bool deterministic) {
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<device::CudaDevice> device,
+                          device::CudaDevice::Open(ordinal));
+  KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<CudaKernels> kernels,
+                          CudaKernels::Create(*device, deterministic));
+  return Accelerator{std::move(device), std::move(kernels)};
 }
 
 CudaKernels::~CudaKernels() {
@@ -127,8 +136,7 @@ void CudaKernels::Attention(const DeviceBatch& batch, const DeviceAttention& arg
   // One kernel for all in deterministic mode: what it does for a row does not depend on the tile.
   const int32_t single = deterministic_ ? 0 : args.single_tiles;
   if (single > 0) {
-    const int32_t splits =
-        Splits(single, kv.kv_heads, device_.properties().multiProcessorCount);
+    const int32_t splits = Splits(single, kv.kv_heads, device_.properties().multiProcessorCount);
     LaunchSingleRows(device_.stream(), batch, args, kv, splits, partials_.as<float>());
     Launched("attending");
   }
@@ -163,15 +171,14 @@ const CudaKernels::Product* CudaKernels::ProductFor(const DeviceMatmul& args) {
                                       sizeof(transposed)));
   Note(cublasLtMatrixLayoutCreate(&product.weights, CUDA_R_16BF, args.x.width, args.out.width,
                                   args.x.width));
-  Note(cublasLtMatrixLayoutCreate(&product.x, CUDA_R_16BF, args.x.width, args.rows,
-                                  args.x.stride));
+  Note(cublasLtMatrixLayoutCreate(&product.x, CUDA_R_16BF, args.x.width, args.rows, args.x.stride));
   Note(cublasLtMatrixLayoutCreate(&product.out, out_type, args.out.width, args.rows,
                                   args.out.stride));
   cublasLtMatmulPreference_t preference = nullptr;
   Note(cublasLtMatmulPreferenceCreate(&preference));
   const size_t workspace = kWorkspaceBytes;
-  Note(cublasLtMatmulPreferenceSetAttribute(
-      preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace)));
+  Note(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                            &workspace, sizeof(workspace)));
   cublasLtMatmulHeuristicResult_t found;
   int count = 0;
   Note(cublasLtMatmulAlgoGetHeuristic(library_, product.operation, product.weights, product.x,

@@ -14,7 +14,8 @@ namespace kvasir::ops {
 
 class CudaKernels final : public DeviceKernels {
  public:
-  // `device` outlives the result. FailedPrecondition when there are no kernels for its architecture.
+  // `device` outlives the result. FailedPrecondition when there are no kernels for its
+  // architecture.
   static StatusOr<std::unique_ptr<CudaKernels>> Create(device::CudaDevice& device,
                                                        bool deterministic);
   ~CudaKernels() override;

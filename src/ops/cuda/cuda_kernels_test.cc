@@ -104,8 +104,8 @@ TEST_P(CudaKernelsTest, Matmul) {
           return args.out;
         };
         const DeviceMatrix a = multiply(gpu_, &Twin::gpu), b = multiply(host_, &Twin::host);
-        SCOPED_TRACE(::testing::Message() << rows << " x " << columns << " x " << depth << ", "
-                                          << variant);
+        SCOPED_TRACE(::testing::Message()
+                     << rows << " x " << columns << " x " << depth << ", " << variant);
         ExpectNear(a, b, rows, Tolerance(bf16));
       }
     }
@@ -127,8 +127,8 @@ TEST_P(CudaKernelsTest, ARowOfAProductDoesNotDependOnTheOthers) {
     return Read(*gpu_.device, args.out, rows);
   };
   const std::vector<float> all = multiply(0, kRows);
-  for (const auto& [first, rows] : std::vector<std::pair<int, int>>{{0, 1}, {37, 1}, {90, 10},
-                                                                    {5, 17}, {3, 64}}) {
+  for (const auto& [first, rows] :
+       std::vector<std::pair<int, int>>{{0, 1}, {37, 1}, {90, 10}, {5, 17}, {3, 64}}) {
     const std::vector<float> part = multiply(first, rows);
     EXPECT_TRUE(std::equal(part.begin(), part.end(), all.begin() + first * kColumns)) << first;
   }
@@ -175,8 +175,8 @@ TEST_P(CudaKernelsTest, ADrawTakesTheFirstOfEqualsAndSeesWhatIsNoNumber) {
   const std::vector<DeviceDraw> greedy(kRows);
   const Twin values = Floats(x), ids = Ints({9, 9, 9, 9});
   const Twin draws = Bytes(greedy.data(), kRows * sizeof(DeviceDraw));
-  gpu_.kernels->Draw(kRows, {values.gpu.bytes(), false, kWidth, kWidth},
-                     draws.gpu.as<DeviceDraw>(), ids.gpu.as<int32_t>());
+  gpu_.kernels->Draw(kRows, {values.gpu.bytes(), false, kWidth, kWidth}, draws.gpu.as<DeviceDraw>(),
+                     ids.gpu.as<int32_t>());
   int32_t out[kRows];
   gpu_.device->CopyOut(out, ids.gpu.bytes(), sizeof(out));
   ASSERT_TRUE(gpu_.device->Synchronize().ok());
@@ -316,12 +316,10 @@ TEST_P(CudaAttentionTest, ARowDoesNotDependOnItsTile) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, CudaKernelsTest, ::testing::Bool(), [](const auto& info) {
-  return info.param ? "deterministic" : "fast";
-});
-INSTANTIATE_TEST_SUITE_P(Modes, CudaAttentionTest, ::testing::Bool(), [](const auto& info) {
-  return info.param ? "deterministic" : "fast";
-});
+INSTANTIATE_TEST_SUITE_P(Modes, CudaKernelsTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "deterministic" : "fast"; });
+INSTANTIATE_TEST_SUITE_P(Modes, CudaAttentionTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "deterministic" : "fast"; });
 
 }  // namespace
 }  // namespace kvasir::ops

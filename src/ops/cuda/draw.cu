@@ -1,5 +1,6 @@
 // The next token of a row of logits, the very one that sample/weights.h draws: weights in 44-bit
-// fixed point, whose sums do not depend on their order. Each float operation rounds as it does there.
+// fixed point, whose sums do not depend on their order. Each float operation rounds as it does
+// there.
 #include <cfloat>
 #include <cmath>
 
@@ -28,12 +29,13 @@ __device__ Best Better(const Best& a, const Best& b) {
 __device__ Best FindBest(const float* logits, int32_t vocab) {
   __shared__ Best bests[kWarps];
   Best best{-INFINITY, kNoToken};
+#pragma unroll 8
   for (int32_t i = threadIdx.x; i < vocab; i += kThreads) {
     best = Better(best, {logits[i], isfinite(logits[i]) ? i : -1});
   }
   for (int step = kWarp / 2; step > 0; step /= 2) {
-    best = Better(best, {__shfl_xor_sync(~0u, best.value, step),
-                         __shfl_xor_sync(~0u, best.id, step)});
+    best =
+        Better(best, {__shfl_xor_sync(~0u, best.value, step), __shfl_xor_sync(~0u, best.id, step)});
   }
   if (threadIdx.x % kWarp == 0) bests[threadIdx.x / kWarp] = best;
   __syncthreads();
@@ -67,8 +69,8 @@ __device__ uint64_t WarpSum(uint64_t x) {
 }
 
 // Each warp has a range of ids of its own; the one in which the draw falls looks for the token.
-__global__ void __launch_bounds__(kThreads) DrawKernel(DeviceMatrix m, const DeviceDraw* draws,
-                                                       int32_t* ids) {
+__global__ void __launch_bounds__(kThreads)
+    DrawKernel(DeviceMatrix m, const DeviceDraw* draws, int32_t* ids) {
   __shared__ uint64_t sums[kWarps];
   const float* logits = reinterpret_cast<const float*>(m.data) + blockIdx.x * m.stride;
   const DeviceDraw draw = draws[blockIdx.x];
@@ -84,6 +86,7 @@ __global__ void __launch_bounds__(kThreads) DrawKernel(DeviceMatrix m, const Dev
     return i < end ? Weight((logits[i] - best.value) / draw.temperature, draw.min_weight) : 0;
   };
   uint64_t sum = 0;
+#pragma unroll 8
   for (int32_t i = begin + lane; i < end; i += kWarp) sum += weight(i);
   sum = WarpSum(sum);
   if (lane == 0) sums[warp] = sum;

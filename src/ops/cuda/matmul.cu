@@ -14,7 +14,8 @@ constexpr int kTileDepth = 64;    // of the sum, at a time
 constexpr int kStages = 3;
 constexpr int kThreads = 128;
 
-// `rows` rows of a BF16 matrix, [all_rows][depth], from (row, k) on, to shared memory; zeros beyond.
+// `rows` rows of a BF16 matrix, [all_rows][depth], from (row, k) on, to shared memory; zeros
+// beyond.
 __device__ void LoadTile(uint32_t to, const uint8_t* data, int64_t stride, int64_t row,
                          int64_t all_rows, int64_t k, int64_t depth, int rows) {
   using Shared = SharedRows<kTileDepth>;

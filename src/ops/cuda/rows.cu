@@ -58,7 +58,8 @@ __device__ void Rotate(const DeviceRope& args, const DeviceMatrix& x, int64_t ro
                        int64_t to) {
   const int half = args.width / 2;
   const DeviceMatrix cosines{
-      reinterpret_cast<uint8_t*>(const_cast<float*>(args.cosines + position * half)), false, 0, half};
+      reinterpret_cast<uint8_t*>(const_cast<float*>(args.cosines + position * half)), false, 0,
+      half};
   const DeviceMatrix sines{
       reinterpret_cast<uint8_t*>(const_cast<float*>(args.sines + position * half)), false, 0, half};
   const Eight a = LoadEight(x, row, from + i), b = LoadEight(x, row, from + i + half);
@@ -83,8 +84,8 @@ __global__ void RopeKvWriteKernel(DeviceBatch batch, DeviceRope args, DeviceKv k
   const int q_heads = args.q.width / dim;
   const int block =
       batch.tables[batch.table_begins[batch.sequences[row]] + position / kv.block_size];
-  uint8_t* slot = kv.blocks + block * kv.block_bytes + kv.layer_offset +
-                  position % kv.block_size * dim * 2;
+  uint8_t* slot =
+      kv.blocks + block * kv.block_bytes + kv.layer_offset + position % kv.block_size * dim * 2;
   for (int i = threadIdx.x; i < (q_heads + kv.kv_heads) * per_head; i += blockDim.x) {
     const int head = i / per_head, column = i % per_head * 8;
     const bool is_query = head < q_heads;

@@ -89,7 +89,8 @@ class HostKernels final : public DeviceKernels {
       }
       for (int head = 0; head < kv.kv_heads; ++head) {
         uint8_t* k = Slot(batch, kv, r, batch.positions[r], head);
-        const DeviceMatrix to_k{k, true, kv.dim, kv.dim}, to_v{k + kv.k_bytes, true, kv.dim, kv.dim};
+        const DeviceMatrix to_k{k, true, kv.dim, kv.dim},
+            to_v{k + kv.k_bytes, true, kv.dim, kv.dim};
         DeviceMatrix key = args.k;
         key.data += int64_t{head} * kv.dim * (key.bf16 ? 2 : 4);
         Rotate(args, key, r, batch.positions[r], 0, 1, to_k, 0, kv.dim);
