@@ -35,13 +35,16 @@ bool Core::GuidesAreLate(Sequence& sequence) {
 // leaves the first row as it is leaves those of the drafts behind it.)
 std::optional<RowDraw> Core::RunnersDraw(const Sequence& sequence, int32_t rows) const {
   const SamplingParams& params = sequence.sampling();
-  const bool one_choice = sequence.forked() || sequence.group().open_choices.size() == 1;
+  // A prompt that is computed becomes the first of the choices that are still wanted.
+  const std::vector<int32_t>& choices = sequence.group().open_choices;
+  const bool one_choice = sequence.forked() || choices.size() == 1;
+  const int32_t choice = sequence.forked() || !one_choice ? sequence.choice() : choices.front();
   if (!runner_.draws() || rows == 0 || options_.test.on_logits || sequence.cursor() ||
       sequence.group().beams || sequence.request().NeedsPromptRows() || params.logprobs >= 0 ||
       !sample::LeavesLogits(params, PositionOf(sequence, nullptr))) {
     return std::nullopt;
   }
-  const std::optional<RowDraw> draw = sample::DrawOf(params, sequence.choice(), sequence.outputs());
+  const std::optional<RowDraw> draw = sample::DrawOf(params, choice, sequence.outputs());
   if (!draw || (draw->temperature > 0 && (rows > 1 || !one_choice))) return std::nullopt;
   return draw;
 }

@@ -74,6 +74,31 @@ TEST(DrawingTest, AnswersAreThoseOfTheSampler) {
   }
 }
 
+// The noise is that of the choice that is left.
+TEST(DrawingTest, AChoiceWhoseSiblingsWereCancelledKeepsItsAnswer) {
+  const auto answer = [](bool draws) {
+    FakeRunner runner({.draws = draws});
+    ManualClock clock;
+    const ModelInfo model{
+        .vocab_size = 64, .max_model_len = 1024, .block_size = 16, .eos_ids = {0}};
+    Core core(runner, *FitModel(model, runner), {}, clock);
+    auto request = std::make_shared<Request>();
+    request->id = "a";
+    request->prompt_ids = {1, 2, 3};
+    request->sampling.n = 3;
+    request->sampling.seed = 5;
+    auto sink = std::make_shared<RecordingSink>();
+    EXPECT_TRUE(core.Add(request, sink).ok());
+    core.Cancel("a", 0);
+    core.Cancel("a", 1);
+    while (core.Step()) {
+    }
+    EXPECT_EQ(runner.drawn_tokens() > 0, draws);
+    return sink->choices.at(2).tokens;
+  };
+  EXPECT_EQ(answer(true), answer(false));
+}
+
 TEST(DrawingTest, ALogitThatIsNoNumberFailsItsRequestAlone) {
   class Broken final : public runtime::Runner {
    public:
