@@ -95,6 +95,32 @@ INSTANTIATE_TEST_SUITE_P(Architectures, DeviceGoldenTest,
                          testing::Values("llama", "llama_tied", "qwen2", "qwen3"),
                          [](const auto& info) { return info.param; });
 
+// More blocks in page tables than there is room for at the start: what was recorded is anew.
+TEST(DeviceRunner, LongPageTablesChangeNoBit) {
+  ThreadPool pool(1);
+  auto plan = compile::Compile(
+      Load(Golden() / "tiny" / "llama"),
+      {.kernels = Kernels("auto"), .activations = compile::Activations::kBf16, .max_model_len = 64},
+      pool);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  auto runner =
+      runtime::DeviceRunner::Create(*std::move(plan), {.num_blocks = 4, .max_recorded_rows = 2},
+                                    std::make_unique<ThreadPool>(1), OpenTestDevice());
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  const std::vector<TokenId> token = {7};
+  const auto decode = [&](const std::vector<BlockId>& blocks) {
+    std::vector<float> logits((*runner)->vocab_size());
+    Batch batch;
+    batch.sequences.push_back({.tokens = token, .blocks = blocks, .logits = 1});
+    const Status ran = (*runner)->Run(batch, {.logits = absl::MakeSpan(logits)});
+    EXPECT_TRUE(ran.ok()) << ran;
+    return logits;
+  };
+  const std::vector<float> expected = decode({1});
+  EXPECT_EQ(decode(std::vector<BlockId>(100000, 1)), expected);
+  EXPECT_EQ(decode({1}), expected);
+}
+
 TEST(DeviceRunner, RefusesWhatTheDeviceDoesNot) {
   ThreadPool pool(1);
   const auto create = [&](const std::string& name) {

@@ -43,6 +43,7 @@ StatusOr<std::unique_ptr<DeviceRunner>> DeviceRunner::Create(plan::Plan plan, De
   KVASIR_RETURN_IF_ERROR(
       out->kernels_.Reserve(out->plan_.max_batch_tokens, out->plan_.heads, out->KvOf(0)));
   KVASIR_RETURN_IF_ERROR(out->Upload());
+  out->staging_ = {};
   KVASIR_RETURN_IF_ERROR(out->AllocateStep());
   KVASIR_RETURN_IF_ERROR(out->AllocateBlocks(free_at_start));
   KVASIR_RETURN_IF_ERROR(out->RecordDecodes());
@@ -112,10 +113,12 @@ Status DeviceRunner::CheckNode(const PlanNode& node) const {
 Status DeviceRunner::UploadRows(int64_t row_bytes, int64_t rows, uint8_t* to,
                                 const std::function<void(int64_t row, uint8_t* out)>& load) {
   const int64_t piece = std::clamp<int64_t>(kUploadBytes / row_bytes, 1, rows);
-  KVASIR_ASSIGN_OR_RETURN(const device::DeviceMemory staging,
-                          device_.AllocateHost(2 * piece * row_bytes));
+  if (staging_.size() < 2 * piece * row_bytes) {
+    KVASIR_ASSIGN_OR_RETURN(staging_,
+                            device_.AllocateHost(2 * std::max(kUploadBytes, piece * row_bytes)));
+  }
   for (int64_t begin = 0, half = 0; begin < rows; begin += piece, half ^= 1) {
-    uint8_t* const host = staging.bytes() + half * piece * row_bytes;
+    uint8_t* const host = staging_.bytes() + half * piece * row_bytes;
     const int64_t count = std::min(piece, rows - begin);
     const int64_t chunk = std::max<int64_t>(1, (int64_t{1} << 20) / row_bytes);
     pool_->ParallelFor((count + chunk - 1) / chunk, [&](int64_t i, int) {
@@ -178,8 +181,7 @@ Status DeviceRunner::AllocateStep() {
   KVASIR_ASSIGN_OR_RETURN(arena_, device_.Allocate(plan_.arena_bytes));
   const int64_t rows = std::min<int64_t>(options_.max_recorded_rows, plan_.max_batch_tokens);
   KVASIR_RETURN_IF_ERROR(EnsureOutputs(rows, 1));
-  const int64_t most = plan_.max_batch_tokens;
-  return EnsureInput(Shape{most, most, most, most, most, most}.tables() + kTableEntries);
+  return EnsureInput(kTableEntries);
 }
 
 // What is recorded names the memory that is replaced, and is recorded anew.
@@ -205,7 +207,10 @@ Status DeviceRunner::EnsureOutputs(int64_t logit_rows, int64_t hidden_rows) {
   return absl::OkStatus();
 }
 
-Status DeviceRunner::EnsureInput(int64_t ints) {
+// Room for the rows of any step and for page tables of so many blocks together.
+Status DeviceRunner::EnsureInput(int64_t blocks) {
+  const int64_t most = plan_.max_batch_tokens;
+  const int64_t ints = Shape{most, most, most, most, most, most}.tables() + blocks;
   const int64_t bytes = ints * static_cast<int64_t>(sizeof(int32_t));
   if (input_.size() >= bytes) return absl::OkStatus();
   KVASIR_RETURN_IF_ERROR(device_.Synchronize());
@@ -276,10 +281,7 @@ void DeviceRunner::FillPadding() {
   device_.CopyIn(input_.bytes(), host, (shape_.tables() + 1) * sizeof(int32_t));
 }
 
-Status DeviceRunner::CopyInputs(const Batch& batch) {
-  int64_t entries = 0;
-  for (const BatchSequence& s : batch.sequences) entries += static_cast<int64_t>(s.blocks.size());
-  KVASIR_RETURN_IF_ERROR(EnsureInput(shape_.tables() + entries));
+void DeviceRunner::CopyInputs(const Batch& batch) {
   int32_t* const host = host_input_.as<int32_t>();
   std::fill_n(host, shape_.tables(), 0);
   std::fill_n(host + shape_.positions(), shape_.rows, -1);
@@ -297,7 +299,6 @@ Status DeviceRunner::CopyInputs(const Batch& batch) {
     begin += static_cast<int32_t>(blocks.size());
   }
   device_.CopyIn(input_.bytes(), host, (shape_.tables() + begin) * sizeof(int32_t));
-  return absl::OkStatus();
 }
 
 Status DeviceRunner::Run(const Batch& batch, const BatchOutput& output) {
@@ -323,14 +324,17 @@ Status DeviceRunner::Run(const Batch& batch, const BatchOutput& output) {
   if (batch.sequences.empty()) return device_.Synchronize();
   shape_ = ShapeOf(batch);
   KVASIR_RETURN_IF_ERROR(EnsureOutputs(shape_.logit_rows, shape_.output_rows - shape_.logit_rows));
+  int64_t blocks = 0;
+  for (const BatchSequence& s : batch.sequences) blocks += static_cast<int64_t>(s.blocks.size());
+  KVASIR_RETURN_IF_ERROR(EnsureInput(blocks));
   if (recordings_.empty()) KVASIR_RETURN_IF_ERROR(RecordDecodes());
   shape_ = ShapeOf(batch);
   if (const int64_t recorded = RecordedRows(batch); recorded > 0) {
     shape_ = PaddedDecodes(recorded);
-    KVASIR_RETURN_IF_ERROR(CopyInputs(batch));
+    CopyInputs(batch);
     device_.Replay(*recordings_.at(recorded));
   } else {
-    KVASIR_RETURN_IF_ERROR(CopyInputs(batch));
+    CopyInputs(batch);
     Execute();
   }
   return TakeOutputs(batch, output);

@@ -79,11 +79,11 @@ class DeviceRunner final : public Runner {
 
   // Of a step.
   Status EnsureOutputs(int64_t logit_rows, int64_t hidden_rows);
-  Status EnsureInput(int64_t ints);
+  Status EnsureInput(int64_t blocks);
   Shape ShapeOf(const Batch& batch) const;
   Shape PaddedDecodes(int64_t rows) const;
   int64_t RecordedRows(const Batch& batch) const;  // 0: none fit
-  Status CopyInputs(const Batch& batch);
+  void CopyInputs(const Batch& batch);
   void FillPadding();
   void Execute();
   void Draw(const Batch& batch);
@@ -127,6 +127,7 @@ class DeviceRunner final : public Runner {
   device::DeviceMemory draws_;   // [rows] how they are chosen
 
   // On the host, quick to copy.
+  device::DeviceMemory staging_;  // of weights, at the start
   device::DeviceMemory host_input_;
   device::DeviceMemory host_logits_;
   device::DeviceMemory host_hidden_;
