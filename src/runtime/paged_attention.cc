@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
 
 namespace kvasir::runtime {
@@ -117,7 +118,14 @@ uint8_t* PagedAttention::RowBytes(int64_t row, int32_t layer, int32_t kv_head) {
 void PagedAttention::StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k) {
   const plan::KvLayout& kv = plan_.kv;
   const int32_t column = kv.v_in_k ? kv.v_dim : 0;
-  const float scale = StoreKeyColumns(row, layer, kv_head, column, kv.k_dim - column, k);
+  const int32_t width = kv.k_dim - column;
+  absl::InlinedVector<float, 256> centered;
+  if (const std::vector<float>& centers = plan_.key_centers[layer]; !centers.empty()) {
+    centered.assign(k, k + width);
+    for (int32_t d = 0; d < width; ++d) centered[d] -= centers[int64_t{kv_head} * kv.k_dim + d];
+    k = centered.data();
+  }
+  const float scale = StoreKeyColumns(row, layer, kv_head, column, width, k);
   StoreScale(row, layer, kv_head, kv.k_scale_offset(), scale);
 }
 
