@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <optional>
 #include <set>
 #include <string>
@@ -122,21 +121,11 @@ TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
-double Int8KvBound(const std::string& architecture) {
-  if (architecture == "mixtral" || architecture == "gpt_oss") return 0.13;
-  return 0.1;
-}
-
-// None where experts are chosen: what FP8 changes makes near ties choose others.
-double Fp8KvBound(const std::string& architecture) {
-  const bool experts = architecture == "mixtral" || architecture == "gpt_oss" ||
-                       architecture == "qwen3_moe" || architecture == "deepseek_v3";
-  return experts ? std::numeric_limits<double>::infinity() : 0.47;
-}
-
+// Not of experts: where a near tie chooses others, no bound on a logit says anything.
 TEST_P(TinyGoldenTest, QuantizedKvStaysClose) {
-  for (const auto& [type, bound] : {std::pair{KvType::kInt8, Int8KvBound(GetParam())},
-                                    std::pair{KvType::kFp8, Fp8KvBound(GetParam())}}) {
+  if (checkpoint_->config.moe.routing.experts > 0)
+    GTEST_SKIP() << "experts choose others at near ties";
+  for (const auto& [type, bound] : {std::pair{KvType::kInt8, 0.1}, std::pair{KvType::kFp8, 0.47}}) {
     CompileOptions options = Reference();
     options.kv_type = type;
     Model model(checkpoint_, options, kMaxTokens);

@@ -120,7 +120,8 @@ def test_the_type_of_kv_is_the_plans_unless_said_otherwise(kvasir, tmp_path):
     bf16 = evaluate(kvasir, tmp_path, "--kv-cache-dtype", "bf16")
     assert bf16 == evaluate(kvasir, "default")
     assert int8["nll"] != bf16["nll"]
-    assert int8["perplexity"] == pytest.approx(bf16["perplexity"], rel=0.003)
+    # (What it costs takes more tokens to tell: docs/quality.md.)
+    assert int8["perplexity"] == pytest.approx(bf16["perplexity"], rel=0.01)
     ran = kvasir("build", "default", "--kv", "int3", "-o", tmp_path)
     assert ran.returncode != 0 and "int3" in ran.stderr
 
