@@ -35,6 +35,9 @@ StatusOr<ModelOptions> MakeModelOptions(const ModelConfig& config) {
                        .max_batch_tokens = config.max_num_batched_tokens,
                        .threads = config.threads,
                        .isa = config.isa,
+                       .device = config.device,
+                       .deterministic = config.deterministic,
+                       .memory_share = config.gpu_memory_utilization,
                        .activations = config.activations,
                        .kv_dtype = config.kv_cache_dtype,
                        .plan_cache = config.plan_cache,
@@ -114,7 +117,14 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
       ->check(CLI::Range(0, INT32_MAX));
   command.Add("threads", &config->threads, "Compute threads (0: all cores)")
       ->check(CLI::Range(0, 1024));
-  command.Add("isa", &config->isa, "Kernel family")
+  command.Add("device", &config->device, "cpu, cuda or cuda:N");
+  command.AddSwitch("deterministic", &config->deterministic,
+                    "On a GPU: answers do not depend on what else runs, at a lower speed");
+  command
+      .Add("gpu-memory-utilization", &config->gpu_memory_utilization,
+           "Share of the GPU's free memory that weights, KV and all else may take")
+      ->check(CLI::Range(0.05, 1.0));
+  command.Add("isa", &config->isa, "Kernel family of the CPU")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
   command.Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));

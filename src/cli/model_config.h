@@ -27,6 +27,9 @@ struct ModelConfig {
   bool plan_cache = true;
   int32_t max_model_len = 0;
   int32_t threads = 0;
+  std::string device = "cpu";
+  bool deterministic = false;
+  double gpu_memory_utilization = 0.92;
   std::string isa = "auto";
   std::string activations = "int8";
   std::string kv_cache_dtype = "auto";

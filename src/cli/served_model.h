@@ -23,7 +23,10 @@ struct ModelOptions {
   int32_t max_batch_tokens = 2048;
   int threads = 0;  // 0: all cores
   std::string isa = "auto";
-  std::string activations = "int8";  // or "f32"
+  std::string device = "cpu";        // or what ops::OpenAccelerator knows
+  bool deterministic = false;        // of a device that is not the CPU, which always is
+  double memory_share = 0.92;        // of that device's memory that may be used
+  std::string activations = "int8";  // or "f32"; of the CPU
   std::string kv_dtype = "auto";     // the compiled model's, or a name that ops::KvTypeOf knows
   bool plan_cache = true;            // keep what was compiled for the next start
   bool skip_tokenizer = false;

@@ -41,6 +41,7 @@ PanelFormat Rounded(const std::string& name, const TensorView& tensor,
 PanelFormat FormatFor(const Checkpoint& checkpoint, const std::string& name,
                       const CompileOptions& options) {
   const PanelFormat stored = Rounded(name, *checkpoint.Find(name), options);
+  if (options.activations == Activations::kBf16) return PanelFormat::kBf16Rows;
   if (options.activations == Activations::kF32) {
     return ops::IsQuantized(stored) ? PanelFormat::kF32 : stored;
   }
@@ -50,7 +51,8 @@ PanelFormat FormatFor(const Checkpoint& checkpoint, const std::string& name,
 
 ValueType ActivationFor(PanelFormat format) {
   if (ops::IsQuantized(format)) return ValueType::kQuantized;
-  return format == PanelFormat::kBf16Pairs ? ValueType::kBf16 : ValueType::kFloat;
+  const bool bf16 = format == PanelFormat::kBf16Pairs || format == PanelFormat::kBf16Rows;
+  return bf16 ? ValueType::kBf16 : ValueType::kFloat;
 }
 
 void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions& options) {
@@ -66,6 +68,7 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
     FoldScales(graph);
     FuseResidual(graph);
   }
+  if (options.activations == Activations::kBf16) NarrowToBf16(graph);
   InsertQuantize(graph, activation);
   if (options.fuse) FuseQuantize(graph);
   RemoveDeadNodes(graph);
@@ -142,6 +145,11 @@ class Packer {
       sources.push_back(SourceOf(*checkpoint_.Find(name)));
     }
     const PanelFormat format = FormatFor(checkpoint_, weights[0], options_);
+    if (sources[0].cols % ops::UnitOf(format).columns != 0) {
+      return absl::UnimplementedError(
+          fmt::format("tensor '{}' has {} columns: {} takes multiples of {}", weights[0],
+                      sources[0].cols, ops::Name(format), ops::UnitOf(format).columns));
+    }
     KVASIR_ASSIGN_OR_RETURN(ops::PackedMatrix matrix, ops::Pack(sources, format, pool_));
     model_.matrices.push_back(std::move(matrix));
     return static_cast<int32_t>(model_.matrices.size()) - 1;

@@ -17,10 +17,19 @@ namespace kvasir::compile {
 enum class Activations : uint8_t {
   kNative,  // int8 for quantised weights, BF16 or float for float ones
   kF32,     // weights expanded to float, all arithmetic in float: a reference, slow and large
+  kBf16,    // weights and most activations in BF16: for devices with memory of their own
 };
 
 constexpr const char* Name(Activations activations) {
-  return activations == Activations::kF32 ? "f32" : "int8";
+  switch (activations) {
+    case Activations::kNative:
+      return "int8";
+    case Activations::kF32:
+      return "f32";
+    case Activations::kBf16:
+      return "bf16";
+  }
+  return "?";
 }
 
 // What the matrices of products become.

@@ -6,7 +6,8 @@
 // vectors: no output is ever summed across lanes, which is what makes every kernel family, batch
 // size and thread count add in the same order.
 //
-// Float panels: [cols][16] elements; BF16 for the dot-product instructions: [cols / 2][16][2].
+// Float panels: [cols][16] elements; BF16 for the dot-product instructions: [cols / 2][16][2]; BF16
+// by rows, for devices with memory of their own: [16][cols].
 // Quantised panels: groups of 32 columns, each as the scales of the 16 rows followed by their
 // integers. Step s of a group holds columns 4s..4s+3 as [16 rows][4 columns]; of 4-bit values
 // byte i holds step p in the low and step p + 4 in the high nibble. The fifth bit of step s is bit
@@ -26,6 +27,7 @@ enum class PanelFormat : uint8_t {
   kF16,
   kBf16,
   kBf16Pairs,
+  kBf16Rows,
   kQ4_0,
   kQ4_1,
   kQ5_0,

@@ -48,7 +48,6 @@ class PlanRunner final : public Runner {
 
   PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<ThreadPool> pool);
 
-  Status CheckBatch(const Batch& batch, const BatchOutput& output) const;
   void Execute(const plan::PlanNode& node);
 
   void Embed(const plan::PlanNode& node);

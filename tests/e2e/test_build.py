@@ -120,8 +120,8 @@ def test_the_type_of_kv_is_the_plans_unless_said_otherwise(kvasir, tmp_path):
     bf16 = evaluate(kvasir, tmp_path, "--kv-cache-dtype", "bf16")
     assert bf16 == evaluate(kvasir, "default")
     assert int8["nll"] != bf16["nll"]
-    # (What it costs takes more tokens to tell: docs/quality.md.)
-    assert int8["perplexity"] == pytest.approx(bf16["perplexity"], rel=0.01)
+    # Less is chance, as more tokens show (docs/quality.md).
+    assert 0.98 * bf16["perplexity"] < int8["perplexity"] <= 1.003 * bf16["perplexity"]
     ran = kvasir("build", "default", "--kv", "int3", "-o", tmp_path)
     assert ran.returncode != 0 and "int3" in ran.stderr
 

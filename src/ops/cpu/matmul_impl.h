@@ -275,6 +275,8 @@ void Matmul(const MatmulArgs& args) {
     case PanelFormat::kBf16Pairs:
       if constexpr (Isa::kBf16Pairs) PairMatmul<Isa>(args);
       return;
+    case PanelFormat::kBf16Rows:
+      return;  // no CPU's
     case PanelFormat::kQ4_0:
       return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_0>>(args);
     case PanelFormat::kQ4_1:
