@@ -33,17 +33,26 @@ class TinyGoldenTest : public testing::TestWithParam<std::string> {
         prompts_(ReadJson(folder_ / "golden.json")["prompts"]) {}
 
   // The largest difference from the 16 logits of each prompt, in units of `unit(prompt)`.
-  double LargestDifference(Model& model,
-                           const std::function<double(const nlohmann::json&)>& unit) const {
-    double largest = 0;
+  std::vector<double> Differences(Model& model,
+                                  const std::function<double(const nlohmann::json&)>& unit) const {
+    std::vector<double> differences;
     for (const auto& prompt : prompts_) {
       const auto logits = model.Prefill(prompt["ids"].get<std::vector<TokenId>>());
+      double largest = 0;
       for (const auto& [id, value] :
            prompt["top16"].get<std::vector<std::pair<size_t, double>>>()) {
         largest = std::max(largest, std::abs(logits.at(id) - value) / unit(prompt));
       }
+      differences.push_back(largest);
     }
-    return largest;
+    return differences;
+  }
+
+  // The same of all prompts.
+  double LargestDifference(Model& model,
+                           const std::function<double(const nlohmann::json&)>& unit) const {
+    const std::vector<double> differences = Differences(model, unit);
+    return *std::max_element(differences.begin(), differences.end());
   }
 
   void ExpectGreedy(Model& model, const nlohmann::json& prompt) const {
@@ -121,31 +130,21 @@ TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
-double Int8KvBound(const std::string& architecture) {
-  if (architecture == "mixtral" || architecture == "gpt_oss") return 0.13;
-  return 0.1;
-}
-
-// None where experts are chosen: what FP8 changes makes near ties choose others.
-std::optional<double> Fp8KvBound(const std::string& architecture) {
-  const bool experts = architecture == "mixtral" || architecture == "gpt_oss" ||
-                       architecture == "qwen3_moe" || architecture == "deepseek_v3";
-  return experts ? std::nullopt : std::optional(0.47);
-}
-
+// What FP8 or INT8 changes makes experts choose others at near ties, from where on a prompt's logits
+// are another model's; most prompts meet none, so there the median prompt is bounded.
 TEST_P(TinyGoldenTest, QuantizedKvStaysClose) {
-  const std::pair<KvType, std::optional<double>> bounds[] = {
-      {KvType::kInt8, Int8KvBound(GetParam())}, {KvType::kFp8, Fp8KvBound(GetParam())}};
-  for (const auto& [type, bound] : bounds) {
-    if (!bound) continue;
+  const bool experts = checkpoint_->config.moe.routing.experts > 0;
+  for (const auto& [type, bound] : {std::pair{KvType::kInt8, 0.1}, std::pair{KvType::kFp8, 0.47}}) {
     CompileOptions options = Reference();
     options.kv_type = type;
     Model model(checkpoint_, options, kMaxTokens);
-    const double difference = LargestDifference(
+    std::vector<double> differences = Differences(
         model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
-    EXPECT_LE(difference, *bound);
-    fmt::print("{}: {} KV moves a logit by at most {:.2e} std\n", GetParam(), ops::Info(type).name,
-               difference);
+    std::sort(differences.begin(), differences.end());
+    const double median = differences[differences.size() / 2];
+    EXPECT_LE(experts ? median : differences.back(), bound);
+    fmt::print("{}: {} KV moves a logit by at most {:.2e} std, in the median prompt {:.2e}\n",
+               GetParam(), ops::Info(type).name, differences.back(), median);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "compile/key_centers.h"
 #include "compile/memory_plan.h"
 #include "compile/passes.h"
 #include "core/block_hash.h"
@@ -355,6 +356,8 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   for (const model::RopeConfig& rope : plan.ropes) {
     plan.rotations.push_back(MakeRotation(rope, plan.context_length, plan.max_model_len));
   }
+  plan.key_centers.resize(plan.layers);
+  if (ops::HasScales(plan.kv.type)) plan.key_centers = KeyCenters(plan, plan.max_model_len);
   plan.numerics_id = NumericsId(plan);
   return plan;
 }

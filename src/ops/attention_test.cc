@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -137,6 +138,29 @@ class Cache {
   const int32_t k_dim_, v_dim_;
   const bool v_in_k_;
 };
+
+TEST(SpreadTest, IsAHadamardMatrixInEveryFamily) {
+  std::mt19937 random(3);
+  for (const int32_t dim : {16, 48, 64, 80, 128}) {
+    const int32_t width = SpreadWidth(dim);
+    const std::vector<float> x = Normal(dim, 1.0f, random);
+    std::vector<float> want(dim);
+    ScalarKernels()->spread(x.data(), dim, 0.5f, want.data());
+    for (int32_t d = 0; d < dim; ++d) {
+      double sum = 0;
+      for (int32_t i = 0; i < width; ++i) {
+        const bool odd = std::popcount(static_cast<uint32_t>(i & d % width)) % 2 != 0;
+        sum += (odd ? -0.5 : 0.5) * x[d / width * width + i];
+      }
+      EXPECT_NEAR(want[d], sum, 1e-5) << dim;
+    }
+    for (const CpuKernels* kernels : Families()) {
+      std::vector<float> got = x;
+      kernels->spread(got.data(), dim, 0.5f, got.data());
+      EXPECT_EQ(got, want) << kernels->name;
+    }
+  }
+}
 
 class KvTest : public testing::TestWithParam<KvType> {
  protected:

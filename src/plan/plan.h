@@ -122,7 +122,9 @@ struct Plan : CompiledModel {
   int32_t max_output_rows = 0;
   KvLayout kv;
   std::vector<Rotation> rotations;  // one for each of `ropes`
-  std::vector<int64_t> offsets;     // of each value in the arena; the logits have none
+  // By layer what keys are stored less, [kv_heads x k_dim]; empty: nothing (compile/key_centers.h).
+  std::vector<std::vector<float>> key_centers;
+  std::vector<int64_t> offsets;  // of each value in the arena; the logits have none
   int64_t arena_bytes = 0;
   const ops::CpuKernels* kernels = nullptr;
   // Identifies everything that decides a bit of the result besides the weights.

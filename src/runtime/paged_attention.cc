@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
 
 namespace kvasir::runtime {
@@ -47,7 +48,11 @@ PagedAttention::PagedAttention(const plan::Plan& plan, device::Buffer blocks, Th
       group_(plan.heads / plan.kv.kv_heads),
       item_rows_(std::max(group_, kQueryRows / group_ * group_)),
       state_size_(item_rows_ * (int64_t{plan.kv.v_dim} + 2)),
-      scratch_floats_(ops::AttendScratch(plan.kv.k_dim, plan.kv.v_dim) + 2 * state_size_ + 64) {
+      spread_from_(plan.kv.type != ops::KvType::kInt8 ? plan.kv.k_dim
+                   : plan.kv.v_in_k                   ? plan.kv.v_dim
+                                                      : 0),
+      scratch_floats_(ops::AttendScratch(plan.kv.k_dim, plan.kv.v_dim) + 2 * state_size_ +
+                      int64_t{item_rows_} * plan.kv.k_dim + 64) {
   scratch_.resize(scratch_floats_ * pool_.threads());
 }
 
@@ -117,7 +122,13 @@ uint8_t* PagedAttention::RowBytes(int64_t row, int32_t layer, int32_t kv_head) {
 void PagedAttention::StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k) {
   const plan::KvLayout& kv = plan_.kv;
   const int32_t column = kv.v_in_k ? kv.v_dim : 0;
-  const float scale = StoreKeyColumns(row, layer, kv_head, column, kv.k_dim - column, k);
+  const int32_t width = kv.k_dim - column;
+  absl::InlinedVector<float, 256> stored(k, k + width);
+  if (const std::vector<float>& centers = plan_.key_centers[layer]; !centers.empty()) {
+    for (int32_t d = 0; d < width; ++d) stored[d] -= centers[int64_t{kv_head} * kv.k_dim + d];
+  }
+  if (spread_from_ < kv.k_dim) plan_.kernels->spread(stored.data(), width, 1.0f, stored.data());
+  const float scale = StoreKeyColumns(row, layer, kv_head, column, width, stored.data());
   StoreScale(row, layer, kv_head, kv.k_scale_offset(), scale);
 }
 
@@ -155,6 +166,17 @@ void PagedAttention::StoreScale(int64_t row, int32_t layer, int32_t kv_head, int
 }
 
 // ---- Attending ----
+
+// A query for the keys as they are stored: `q` itself or what is made of it in `out`.
+const float* PagedAttention::Spread(const float* q, float* out) const {
+  const int32_t dim = plan_.kv.k_dim;
+  if (spread_from_ == dim) return q;
+  const int32_t width = dim - spread_from_;
+  std::copy_n(q, spread_from_, out);
+  plan_.kernels->spread(q + spread_from_, width, 1.0f / ops::SpreadWidth(width),
+                        out + spread_from_);
+  return out;
+}
 
 void PagedAttention::Run(const plan::PlanNode& node, const float* q, int64_t q_stride, float* out,
                          int64_t out_stride) {
@@ -205,14 +227,17 @@ void PagedAttention::Attend(const Target& target, const Item& item, int thread) 
   const float* queries[std::max(kQueryRows, kMaxGroup)];
   int32_t first[std::max(kQueryRows, kMaxGroup)];
   int32_t last[std::max(kQueryRows, kMaxGroup)];
+  float* scratch = scratch_.data() + thread * scratch_floats_;
+  float* states = scratch + ops::AttendScratch(kv.k_dim, kv.v_dim);
+  float* spread = states + 2 * state_size_;
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t row = item.first_row + r / group_;
-    queries[r] = target.q + row * target.q_stride + (item.kv_head * group_ + r % group_) * kv.k_dim;
+    const float* q =
+        target.q + row * target.q_stride + (item.kv_head * group_ + r % group_) * kv.k_dim;
+    queries[r] = Spread(q, spread + int64_t{r} * kv.k_dim);
     last[r] = rows_->positions[row];
     first[r] = FirstSeen(last[r], target.node.window);
   }
-  float* scratch = scratch_.data() + thread * scratch_floats_;
-  float* states = scratch + ops::AttendScratch(kv.k_dim, kv.v_dim);
   const bool partial = item.partial >= 0;
   const State state =
       StateAt(partial ? partial_states_.data() + item.partial * state_size_ : states);

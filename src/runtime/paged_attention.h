@@ -25,7 +25,10 @@ class PagedAttention {
   // Does the batch's copies and cuts its work; `batch` and `rows` stay until the next call.
   void SetBatch(const Batch& batch, const BatchRows& rows);
 
-  // Writes a row's K or V. Where V is the beginning of K, `k` is the columns behind it.
+  // Writes a row's K or V. Before it is rounded to INT8, K is spread, and so are the queries that
+  // meet it (Ashkboos et al., QuaRot): the products stay the same, and a column that is large does
+  // not take the others' precision. (FP8 keeps small beside large as it is.) Where V is the
+  // beginning of K, `k` is the columns behind it.
   void StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k);
   void StoreV(int64_t row, int32_t layer, int32_t kv_head, const float* v);
 
@@ -81,6 +84,7 @@ class PagedAttention {
   void Finish(const Target& target, const Item& item, const State& state) const;
   State StateAt(float* base) const;
   void Clear(const State& state) const;
+  const float* Spread(const float* q, float* out) const;
   float StoreKeyColumns(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
                         const float* k);
   void StoreScale(int64_t row, int32_t layer, int32_t kv_head, int64_t offset, float scale);
@@ -90,9 +94,10 @@ class PagedAttention {
   const plan::Plan& plan_;
   ThreadPool& pool_;
   device::Buffer blocks_;
-  int32_t group_;       // query heads of a KV head
-  int32_t item_rows_;   // most query rows (tokens x heads of a group) of an item
-  int64_t state_size_;  // floats of a State
+  int32_t group_;        // query heads of a KV head
+  int32_t item_rows_;    // most query rows (tokens x heads of a group) of an item
+  int64_t state_size_;   // floats of a State
+  int32_t spread_from_;  // first of the columns of K that are spread; k_dim: none
   int64_t scratch_floats_;
   std::vector<float> scratch_;         // per thread: tiles of K and V, two states
   std::vector<float> partial_states_;  // [partial][state_size_]

@@ -23,6 +23,8 @@ class KvBlockTest : public testing::TestWithParam<std::tuple<ops::KvType, bool>>
   KvBlockTest() {
     const bool v_in_k = std::get<bool>(GetParam());
     plan_.heads = 4;
+    plan_.key_centers.resize(kLayers);
+    if (!v_in_k) plan_.key_centers[1].assign(2 * 48, 0.5f);
     plan_.kernels = *ops::SelectKernels("auto");
     plan_.kv = {.block_size = kTokens,
                 .layers = kLayers,

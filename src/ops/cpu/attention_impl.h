@@ -92,6 +92,35 @@ float RoundKv(KvType type, const float* x, int32_t dim, int64_t stride, uint8_t*
   return 0.0f;
 }
 
+// ---- Spreading ----
+
+// (a, b) -> (a + b, a - b) of lanes that lie H apart.
+template <class Isa, int H>
+typename Isa::Vf Butterfly(const typename Isa::Vf& x) {
+  alignas(64) float signs[16];
+  for (int i = 0; i < 16; ++i) signs[i] = (i & H) != 0 ? -1.0f : 1.0f;
+  return Isa::Add(Isa::template Swapped<H>(x), Isa::Mul(x, Isa::Load(signs)));
+}
+
+template <class Isa>
+void Spread(const float* x, int32_t dim, float factor, float* out) {
+  for (int32_t d = 0; d < dim; d += 16) {
+    auto v = Isa::Mul(Isa::Load(x + d), Isa::Set(factor));
+    v = Butterfly<Isa, 2>(Butterfly<Isa, 1>(v));
+    v = Butterfly<Isa, 8>(Butterfly<Isa, 4>(v));
+    Isa::Store(out + d, v);
+  }
+  for (int32_t apart = 16; apart < SpreadWidth(dim); apart *= 2) {
+    for (int32_t d = 0; d < dim; d += 16) {
+      if ((d & apart) != 0) continue;
+      const auto a = Isa::Load(out + d);
+      const auto b = Isa::Load(out + d + apart);
+      Isa::Store(out + d, Isa::Add(a, b));
+      Isa::Store(out + d + apart, Isa::Sub(a, b));
+    }
+  }
+}
+
 // ---- Tiles ----
 
 // Sixteen elements as floats, without their scale.
@@ -173,10 +202,11 @@ constexpr int AtOnce(int rows) {
   return !Isa::kRegisters ? 1 : rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
-// acc[r][n] = q[r] . k over the columns [begin, end) of unit + n, added up in order.
+// out[r][n] = q[r] . k over the columns [begin, end) of unit + n, added up in order.
 template <class Isa, int R, int N, class Tile>
 void Dot(const AttendArgs& args, const Tile& tile, int32_t row, int32_t unit, int32_t begin,
-         int32_t end, typename Isa::Vf (&acc)[R][N]) {
+         int32_t end, typename Isa::Vf (&out)[R][N]) {
+  typename Isa::Vf acc[R][N];  // in registers, which `out` need not be
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
@@ -193,6 +223,11 @@ void Dot(const AttendArgs& args, const Tile& tile, int32_t row, int32_t unit, in
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) acc[r][n] = Isa::Fma(x, k[n], acc[r][n]);
     }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) out[r][n] = acc[r][n];
   }
 }
 

@@ -136,6 +136,16 @@ struct Avx2Isa {
   KVASIR_INLINE Vf ScaleByPowerOfTwo(const Vf& x, const Vf& n) {
     return {Scale8(x.a, n.a), Scale8(x.b, n.b)};
   }
+  template <int H>
+  KVASIR_INLINE __m256 Swapped8(__m256 x) {
+    if constexpr (H == 4) return _mm256_permute2f128_ps(x, x, 1);
+    return _mm256_permute_ps(x, H == 2 ? 0x4e : 0xb1);
+  }
+  template <int H>
+  KVASIR_INLINE Vf Swapped(const Vf& x) {
+    if constexpr (H == 8) return {x.b, x.a};
+    return {Swapped8<H>(x.a), Swapped8<H>(x.b)};
+  }
   KVASIR_INLINE float ReduceAdd(const Vf& x) {
     const __m256 s8 = _mm256_add_ps(x.a, x.b);
     const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));

@@ -87,6 +87,11 @@ struct Avx512Isa {
     const __m512i shift = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), shift));
   }
+  template <int H>
+  KVASIR_INLINE Vf Swapped(Vf x) {
+    if constexpr (H >= 4) return _mm512_shuffle_f32x4(x, x, H == 8 ? 0x4e : 0xb1);
+    return _mm512_permute_ps(x, H == 2 ? 0x4e : 0xb1);
+  }
   KVASIR_INLINE __m256 Upper(Vf x) { return _mm512_extractf32x8_ps(x, 1); }
   KVASIR_INLINE float ReduceAdd(Vf x) {
     const __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(x), Upper(x));

@@ -96,6 +96,11 @@ struct ScalarIsa {
                                   (static_cast<uint32_t>(static_cast<int32_t>(n.v[i])) << 23));
     });
   }
+  // Lanes i and i ^ H change places.
+  template <int H>
+  static Vf Swapped(const Vf& a) {
+    return Map([&](int i) { return a.v[i ^ H]; });
+  }
   static float ReduceAdd(const Vf& a) {
     float s[16];
     std::memcpy(s, a.v, sizeof(s));

@@ -83,6 +83,10 @@ struct AttendArgs {
 };
 int64_t AttendScratch(int32_t k_dim, int32_t v_dim);
 
+// How many columns one Hadamard matrix (of 1 and -1, unnormalised) mixes: the largest power of two
+// that divides `dim`. Two rows that were spread have this many times the product that they had.
+constexpr int32_t SpreadWidth(int32_t dim) { return dim & -dim; }
+
 // Merges a super-tile's state into a row's running state; an empty one changes nothing.
 struct MergeArgs {
   int32_t v_dim = 0;
@@ -135,6 +139,9 @@ struct CpuKernels {
   // x = cap * tanh(x / cap)
   void (*softcap)(float cap, int64_t cols, float* x);
   void (*route)(const RouteArgs& args);
+  // out = factor * H x for each SpreadWidth(dim) columns of x, [dim]: what stands out in a column
+  // is spread over all of them. `dim` is a multiple of 16; `out` may be x.
+  void (*spread)(const float* x, int32_t dim, float factor, float* out);
   // Rounds a row of K or V, [dim], to `type`: element d becomes out[d * stride], counted in
   // elements. Returns the row's scale, 1 for a type that has none; that of a row with what is not
   // finite is NaN. `dim` is a multiple of 16.
