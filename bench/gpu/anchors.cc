@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -158,10 +160,16 @@ class Bench {
     }
   }
 
-  // Output tokens a second once all of `batch` sequences decode.
-  double Decode(int batch, int prompt, int outputs) {
+  // Output tokens a second once all of `batch` sequences decode. Their prompts are computed before,
+  // so that all start together. `each_step` is called before each step.
+  double Decode(
+      int batch, int prompt, int outputs, const std::function<void()>& each_step = [] {}) {
+    std::vector<std::vector<TokenId>> prompts;
+    for (int i = 0; i < batch; ++i) prompts.push_back(Prompt(prompt));
+    for (const auto& tokens : prompts) Add(tokens, 1);
+    RunAll();
     std::vector<std::shared_ptr<Counter>> sinks;
-    for (int i = 0; i < batch; ++i) sinks.push_back(Add(Prompt(prompt), outputs));
+    for (const auto& tokens : prompts) sinks.push_back(Add(tokens, outputs));
     const auto tokens = [&] {
       int64_t sum = 0;
       for (const auto& sink : sinks) sum += sink->tokens;
@@ -183,8 +191,9 @@ class Bench {
       }
       return false;
     };
-    while (!one_done() && core_.Step()) {
-    }
+    do {
+      each_step();
+    } while (!one_done() && core_.Step());
     const double rate = static_cast<double>(tokens() - before) / (Seconds() - begin);
     RunAll();
     return rate;
@@ -213,6 +222,16 @@ class Bench {
     return static_cast<double>(count) * outputs / (Seconds() - begin);
   }
 
+  // Requests a second of `count` that come at once and share their first tokens, which are cached.
+  double Shared(int count, int shared, int own) {
+    const std::vector<TokenId> prefix = Prompt(shared);
+    FirstToken(prefix);
+    const double begin = Seconds();
+    for (int i = 0; i < count; ++i) Add(Concat(prefix, Prompt(own)), 1);
+    RunAll();
+    return count / (Seconds() - begin);
+  }
+
   std::vector<TokenId> Concat(std::vector<TokenId> a, const std::vector<TokenId>& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
@@ -230,9 +249,80 @@ void Print(const std::string& name, double value, const char* unit) {
   std::fflush(stdout);
 }
 
+// Copies KV blocks out to memory of the host, and as many bytes in beside the pool, without end.
+class BlockTraffic {
+ public:
+  static StatusOr<std::unique_ptr<BlockTraffic>> Start(runtime::DeviceRunner& runner) {
+    const int64_t bytes = kAtOnce * runner.block_bytes();
+    KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory host, runner.device().AllocateHost(2 * bytes));
+    KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory beside, runner.device().Allocate(bytes));
+    return std::unique_ptr<BlockTraffic>(
+        new BlockTraffic(runner, std::move(host), std::move(beside)));
+  }
+
+  // Gives as many copies as keep both directions busy until the next call.
+  void Feed() {
+    if (begin_ == 0) begin_ = Seconds();
+    for (int slot = 0; slot < kAtOnce; ++slot) {
+      uint8_t* const out = host_.bytes() + 2 * slot * bytes_;
+      if (Free(outs_[slot])) outs_[slot] = runner_.CopyOut(slot, out);
+      if (Free(ins_[slot])) {
+        ins_[slot] =
+            runner_.device().TransferIn(beside_.bytes() + slot * bytes_, out + bytes_, bytes_);
+      }
+    }
+  }
+
+  // Of both directions together.
+  StatusOr<double> GibPerSecond() {
+    for (const auto* slots : {&outs_, &ins_}) {
+      for (const auto& transfer : *slots) {
+        if (transfer) KVASIR_RETURN_IF_ERROR(runner_.device().Await(*transfer));
+      }
+    }
+    const double bytes = static_cast<double>((ended_ + 2 * kAtOnce) * bytes_);
+    return bytes / (Seconds() - begin_) / (1 << 30);
+  }
+
+ private:
+  static constexpr int kAtOnce = 256;
+  using Slot = std::optional<device::Transfer>;
+
+  BlockTraffic(runtime::DeviceRunner& runner, device::DeviceMemory host,
+               device::DeviceMemory beside)
+      : runner_(runner),
+        bytes_(runner.block_bytes()),
+        host_(std::move(host)),
+        beside_(std::move(beside)) {}
+
+  bool Free(const Slot& slot) {
+    if (!slot) return true;
+    const bool ended = runner_.device().HasEnded(*slot);
+    ended_ += ended;
+    return ended;
+  }
+
+  runtime::DeviceRunner& runner_;
+  const int64_t bytes_;
+  const device::DeviceMemory host_, beside_;
+  std::vector<Slot> outs_ = std::vector<Slot>(kAtOnce), ins_ = std::vector<Slot>(kAtOnce);
+  int64_t ended_ = 0;
+  double begin_ = 0;
+};
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+Status MeasureBlockCopies(runtime::DeviceRunner& runner, Bench& bench) {
+  KVASIR_ASSIGN_OR_RETURN(const auto traffic, BlockTraffic::Start(runner));
+  const double alone = bench.Decode(32, 896, 128);
+  const double beside = bench.Decode(32, 896, 128, [&] { traffic->Feed(); });
+  KVASIR_ASSIGN_OR_RETURN(const double rate, traffic->GibPerSecond());
+  Print("block copies in and out while 32 decode", rate, "GiB/s");
+  Print("decode, batch 32, of its rate without them", 100 * beside / alone, "%");
+  return absl::OkStatus();
 }
 
 Status Run(bool deterministic, const Shape& shape, bool throughput) {
@@ -288,6 +378,8 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     for (int round = 0; round < 9; ++round) times.push_back(bench.FirstToken(bench.Prompt(length)));
     Print(fmt::format("TTFT of {} tokens", length), 1e3 * Median(times), "ms");
   }
+  Print("64 requests at once, 2048 shared + 64 new", bench.Shared(64, 2048, 64), "requests/s");
+  KVASIR_RETURN_IF_ERROR(MeasureBlockCopies(*runner, bench));
   const std::vector<TokenId> shared = bench.Prompt(2048);
   bench.FirstToken(shared);
   std::vector<double> times;

@@ -195,12 +195,14 @@ void AddModelOptions(Command& command, ModelConfig* config) {
       ->check(CLI::IsMember({"mean", "last"}));
 }
 
-StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config) {
+StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config,
+                                                   std::function<void(const Status&)> on_failure) {
   KVASIR_ASSIGN_OR_RETURN(const ModelOptions options, MakeModelOptions(config));
   auto running = std::make_unique<RunningModel>();
   KVASIR_ASSIGN_OR_RETURN(running->model, LoadModel(options));
   ServedModel& model = running->model;
   engine::EngineOptions engine_options = MakeEngineOptions(config);
+  engine_options.on_failure = std::move(on_failure);
   if (!config.draft_model.empty()) {
     KVASIR_ASSIGN_OR_RETURN(running->draft, LoadDraftModel(config, model));
     engine_options.draft_runner = running->draft.runner.get();

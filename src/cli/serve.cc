@@ -54,7 +54,8 @@ StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
   StopSignal stop(Reloads(config));
-  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model, StartModel(config.model));
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
+                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
   KVASIR_ASSIGN_OR_RETURN(
       const std::unique_ptr<api::ApiServer> server,
       api::ApiServer::Start(*model->engine, model->text(), std::move(api_options)));

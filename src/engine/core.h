@@ -61,8 +61,10 @@ class Core {
   void Cancel(const std::string& request_id, std::optional<int32_t> choice);
   void CancelAll();
 
-  // Does one step; false when there is nothing to do.
+  // Does one step; false when there is nothing to do. When the runner fails for good, every request
+  // ends with its error.
   bool Step();
+  Status failure() const { return runner_.failure(); }
 
   bool idle() const { return groups_.empty(); }
   // Requests that have not started yet.
@@ -138,6 +140,7 @@ class Core {
   void CountItem(const Item& item);
   void Publish(Sequence& sequence);
   void FailBatch(const Status& error);
+  void FailAll(const Status& error);
 
   // prompt_rows.cc: what is asked about the prompt itself
   void AskForRows(const Item& item, BatchSequence* share) const;

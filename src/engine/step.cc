@@ -41,8 +41,10 @@ bool Core::Step() {
     counters_.step_seconds.Observe(ToSeconds(end - start));
     counters_.step_tokens.Observe(
         static_cast<double>(plan_.shape.decodes + plan_.shape.prefill_tokens));
-  } else {
+  } else if (runner_.failure().ok()) {
     FailBatch(ran);
+  } else {
+    FailAll(ran);
   }
   RemoveDone();
   ShedForks();
@@ -346,6 +348,12 @@ void Core::Publish(Sequence& sequence) {
 void Core::FailBatch(const Status& error) {
   for (const Item& item : items_) {
     if (!item.sequence->done) Finish(*item.sequence, FinishReason::kError, error);
+  }
+}
+
+void Core::FailAll(const Status& error) {
+  for (Sequence* sequence : AllSequences()) {
+    if (!sequence->done) Finish(*sequence, FinishReason::kError, error);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/float16.h"
 #include "base/log.h"
 #include "runtime/check_batch.h"
@@ -316,10 +317,8 @@ Status DeviceRunner::Run(const Batch& batch, const BatchOutput& output) {
   }
   std::stable_partition(tiles_.begin(), tiles_.end(), [](const auto& t) { return t.rows == 1; });
 
-  const int64_t bytes = plan_.kv.block_bytes();
   for (const BlockCopy& copy : batch.copies) {
-    device_.CopyWithin(blocks_.bytes() + copy.to * bytes, blocks_.bytes() + copy.from * bytes,
-                       bytes);
+    device_.CopyWithin(Block(copy.to), Block(copy.from), block_bytes());
   }
   if (batch.sequences.empty()) return device_.Synchronize();
   shape_ = ShapeOf(batch);
@@ -386,13 +385,17 @@ Status DeviceRunner::TakeOutputs(const Batch& batch, const BatchOutput& output) 
   return absl::OkStatus();
 }
 
-Status DeviceRunner::ReadBlock(BlockId block, absl::Span<uint8_t> out) {
-  const int64_t bytes = plan_.kv.block_bytes();
-  if (block < 0 || block >= num_blocks_ || static_cast<int64_t>(out.size()) != bytes) {
-    return absl::InternalError("block: does not exist, or has another size");
-  }
-  device_.CopyOut(out.data(), blocks_.bytes() + block * bytes, bytes);
-  return device_.Synchronize();
+device::Transfer DeviceRunner::CopyOut(BlockId block, uint8_t* host) {
+  return device_.TransferOut(host, Block(block), block_bytes());
+}
+
+device::Transfer DeviceRunner::CopyIn(BlockId block, const uint8_t* host) {
+  return device_.TransferIn(Block(block), host, block_bytes());
+}
+
+uint8_t* DeviceRunner::Block(BlockId block) const {
+  KVASIR_CHECK(0 <= block && block < num_blocks_, "the block exists");
+  return blocks_.bytes() + block * block_bytes();
 }
 
 // ---- Nodes ----

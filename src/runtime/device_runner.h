@@ -38,11 +38,16 @@ class DeviceRunner final : public Runner {
   bool draws() const override { return true; }
   ThreadPool& pool() override { return *pool_; }
 
-  // An error of the device stays: every later run returns it.
+  Status failure() const override { return device_.failure(); }
   Status Run(const Batch& batch, const BatchOutput& output) override;
 
-  // Copies a block between the device and memory of the host, for tiers and tests.
-  Status ReadBlock(BlockId block, absl::Span<uint8_t> out);
+  // KV blocks between the device and memory of the host, beside what runs: a copy each, out of or
+  // into block_bytes() of memory that device() gave. What batches before wrote is in a copy out.
+  // Until the copy has ended no batch may write the block, nor, of a copy in, read it.
+  int64_t block_bytes() const { return plan_.kv.block_bytes(); }
+  device::Device& device() { return device_; }
+  device::Transfer CopyOut(BlockId block, uint8_t* host);
+  device::Transfer CopyIn(BlockId block, const uint8_t* host);
 
  private:
   // The rows of a step, and where what describes them lies in the input memory, in int32s.
@@ -99,6 +104,7 @@ class DeviceRunner final : public Runner {
   ops::DeviceMatrix Matrix(const graph::Operand& operand) const;
   ops::DeviceMatrix Output(const plan::PlanNode& node) const;
   ops::DeviceKv KvOf(int32_t layer) const;
+  uint8_t* Block(BlockId block) const;
   int32_t* Input(int64_t at) const { return input_.as<int32_t>() + at; }
 
   const plan::Plan plan_;

@@ -50,6 +50,19 @@ class HostDevice final : public Device {
     if (recording_ == nullptr) return order();
     recording_->orders.push_back(std::move(order));
   }
+  Transfer TransferIn(void* to, const void* host, int64_t bytes) override {
+    std::memcpy(to, host, bytes);
+    return {};
+  }
+  Transfer TransferOut(void* host, const void* from, int64_t bytes) override {
+    std::memcpy(host, from, bytes);
+    return {};
+  }
+  bool HasEnded(Transfer) override { return true; }
+  Status Await(Transfer) override { return failure_; }
+  void OrderAfter(Transfer) override {}
+  Status failure() const override { return failure_; }
+
   void Fail(Status failure) { failure_ = std::move(failure); }
 
   int replays = 0;

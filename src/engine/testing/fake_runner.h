@@ -41,6 +41,9 @@ class FakeRunner final : public runtime::Runner {
   // Changes the finished logits.
   std::function<void(const Batch&, absl::Span<float>)> on_logits;
 
+  // Why nothing runs any more: every pass fails with it.
+  Status broken;
+
   // Plants a fault: copy-on-write copies are not made.
   bool skip_copies = false;
 
@@ -49,6 +52,7 @@ class FakeRunner final : public runtime::Runner {
   int32_t block_size() const override { return options_.block_size; }
   int32_t num_blocks() const override { return options_.num_blocks; }
   int32_t max_batch_tokens() const override { return options_.max_batch_tokens; }
+  Status failure() const override { return broken; }
   bool draws() const override { return options_.draws; }
   ThreadPool& pool() override { return pool_; }
 
@@ -57,6 +61,7 @@ class FakeRunner final : public runtime::Runner {
 
   Status Run(const Batch& batch, const BatchOutput& output) override {
     if (on_run) KVASIR_RETURN_IF_ERROR(on_run(batch));
+    KVASIR_RETURN_IF_ERROR(broken);
     CheckWrites(batch);
     for (const BlockCopy& copy : batch.copies) {
       if (skip_copies) break;
