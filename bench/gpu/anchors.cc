@@ -253,7 +253,7 @@ void Print(const std::string& name, double value, const char* unit) {
 class BlockTraffic {
  public:
   static StatusOr<std::unique_ptr<BlockTraffic>> Start(runtime::DeviceRunner& runner) {
-    const int64_t bytes = kAtOnce * runner.block_bytes();
+    const int64_t bytes = kTransfers * kBlocks * runner.block_bytes();
     KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory host, runner.device().AllocateHost(2 * bytes));
     KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory beside, runner.device().Allocate(bytes));
     return std::unique_ptr<BlockTraffic>(
@@ -263,12 +263,20 @@ class BlockTraffic {
   // Gives as many copies as keep both directions busy until the next call.
   void Feed() {
     if (begin_ == 0) begin_ = Seconds();
-    for (int slot = 0; slot < kAtOnce; ++slot) {
-      uint8_t* const out = host_.bytes() + 2 * slot * bytes_;
-      if (Free(outs_[slot])) outs_[slot] = runner_.CopyOut(slot, out);
+    for (int slot = 0; slot < kTransfers; ++slot) {
+      uint8_t* const host = host_.bytes() + 2 * slot * kBlocks * bytes_;
+      if (Free(outs_[slot])) {
+        std::vector<runtime::HostBlock> blocks;
+        for (int i = 0; i < kBlocks; ++i) blocks.push_back({slot * kBlocks + i, host + i * bytes_});
+        outs_[slot] = runner_.CopyOut(blocks);
+      }
       if (Free(ins_[slot])) {
-        ins_[slot] =
-            runner_.device().TransferIn(beside_.bytes() + slot * bytes_, out + bytes_, bytes_);
+        std::vector<device::Piece> pieces;
+        for (int i = 0; i < kBlocks; ++i) {
+          pieces.push_back({beside_.bytes() + (slot * kBlocks + i) * bytes_,
+                            host + (kBlocks + i) * bytes_, bytes_});
+        }
+        ins_[slot] = runner_.device().TransferIn(pieces);
       }
     }
   }
@@ -280,12 +288,13 @@ class BlockTraffic {
         if (transfer) KVASIR_RETURN_IF_ERROR(runner_.device().Await(*transfer));
       }
     }
-    const double bytes = static_cast<double>((ended_ + 2 * kAtOnce) * bytes_);
+    const double bytes = static_cast<double>((ended_ + 2 * kTransfers) * kBlocks * bytes_);
     return bytes / (Seconds() - begin_) / (1 << 30);
   }
 
  private:
-  static constexpr int kAtOnce = 256;
+  static constexpr int kTransfers = 8;  // of each direction at once
+  static constexpr int kBlocks = 32;    // of a transfer
   using Slot = std::optional<device::Transfer>;
 
   BlockTraffic(runtime::DeviceRunner& runner, device::DeviceMemory host,
@@ -305,7 +314,7 @@ class BlockTraffic {
   runtime::DeviceRunner& runner_;
   const int64_t bytes_;
   const device::DeviceMemory host_, beside_;
-  std::vector<Slot> outs_ = std::vector<Slot>(kAtOnce), ins_ = std::vector<Slot>(kAtOnce);
+  std::vector<Slot> outs_ = std::vector<Slot>(kTransfers), ins_ = std::vector<Slot>(kTransfers);
   int64_t ended_ = 0;
   double begin_ = 0;
 };

@@ -149,14 +149,15 @@ TEST_F(DeviceRunnerTest, BlocksComeBackAsTheyWere) {
   device::Device& device = runner_->device();
   auto host = device.AllocateHost(2 * bytes);
   ASSERT_TRUE(host.ok()) << host.status();
-  const device::Transfer first = runner_->CopyOut(0, host->bytes());
-  const device::Transfer last = runner_->CopyOut(1, host->bytes() + bytes);
+  uint8_t* const one = host->bytes();
+  uint8_t* const other = one + bytes;
+  const device::Transfer first = runner_->CopyOut({{0, one}});
+  const device::Transfer last = runner_->CopyOut({{1, other}});
   const std::vector<float> beside = Run(others, {3, 4});
   EXPECT_TRUE(device.Await(last).ok());
   EXPECT_TRUE(device.HasEnded(first) && device.HasEnded(last));
   EXPECT_EQ(Run(others, {0, 1}), beside);
-  runner_->CopyIn(6, host->bytes());
-  device.OrderAfter(runner_->CopyIn(7, host->bytes() + bytes));
+  device.OrderAfter(runner_->CopyIn({{6, one}, {7, other}}));
   EXPECT_EQ(Run({7}, {6, 7, 8}, 2 * kBlock), expected);
 }
 

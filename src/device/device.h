@@ -5,6 +5,8 @@
 // and Await from then on returns it. One thread at a time.
 #pragma once
 
+#include <absl/types/span.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -52,7 +54,14 @@ class DeviceMemory {
   bool host_ = false;
 };
 
-// A copy that goes on beside the orders.
+// Bytes to be copied.
+struct Piece {
+  void* to = nullptr;
+  const void* from = nullptr;
+  int64_t bytes = 0;
+};
+
+// Copies that go on beside the orders.
 struct Transfer {
   bool in = false;  // to the device
   int64_t number = 0;
@@ -86,9 +95,9 @@ class Device {
 
   // Copies from and to memory of AllocateHost that go on beside later orders, and the two
   // directions beside each other. A transfer begins when the orders given before it have been
-  // carried out; its memory must stay as it is until it has ended.
-  virtual Transfer TransferIn(void* to, const void* host, int64_t bytes) = 0;
-  virtual Transfer TransferOut(void* host, const void* from, int64_t bytes) = 0;
+  // carried out, and has ended when its last piece has; its memory must stay as it is until then.
+  virtual Transfer TransferIn(absl::Span<const Piece> pieces) = 0;
+  virtual Transfer TransferOut(absl::Span<const Piece> pieces) = 0;
   // Whether it has ended; returns at once.
   virtual bool HasEnded(Transfer transfer) = 0;
   // Waits for its end.

@@ -385,12 +385,16 @@ Status DeviceRunner::TakeOutputs(const Batch& batch, const BatchOutput& output) 
   return absl::OkStatus();
 }
 
-device::Transfer DeviceRunner::CopyOut(BlockId block, uint8_t* host) {
-  return device_.TransferOut(host, Block(block), block_bytes());
+device::Transfer DeviceRunner::CopyOut(absl::Span<const HostBlock> blocks) {
+  pieces_.clear();
+  for (const auto& [block, host] : blocks) pieces_.push_back({host, Block(block), block_bytes()});
+  return device_.TransferOut(pieces_);
 }
 
-device::Transfer DeviceRunner::CopyIn(BlockId block, const uint8_t* host) {
-  return device_.TransferIn(Block(block), host, block_bytes());
+device::Transfer DeviceRunner::CopyIn(absl::Span<const HostBlock> blocks) {
+  pieces_.clear();
+  for (const auto& [block, host] : blocks) pieces_.push_back({Block(block), host, block_bytes()});
+  return device_.TransferIn(pieces_);
 }
 
 uint8_t* DeviceRunner::Block(BlockId block) const {

@@ -22,6 +22,12 @@ struct DeviceOptions {
   int32_t max_recorded_rows = 256;
 };
 
+// A KV block of the device, and its place in memory of the host.
+struct HostBlock {
+  BlockId block = -1;
+  uint8_t* host = nullptr;
+};
+
 class DeviceRunner final : public Runner {
  public:
   // Copies the weights in, which takes the time, and allocates all that a step needs. Unimplemented
@@ -43,11 +49,11 @@ class DeviceRunner final : public Runner {
 
   // KV blocks between the device and memory of the host, beside what runs: a copy each, out of or
   // into block_bytes() of memory that device() gave. What batches before wrote is in a copy out.
-  // Until the copy has ended no batch may write the block, nor, of a copy in, read it.
+  // Until the transfer has ended no batch may write its blocks, nor, of copies in, read them.
   int64_t block_bytes() const { return plan_.kv.block_bytes(); }
   device::Device& device() { return device_; }
-  device::Transfer CopyOut(BlockId block, uint8_t* host);
-  device::Transfer CopyIn(BlockId block, const uint8_t* host);
+  device::Transfer CopyOut(absl::Span<const HostBlock> blocks);
+  device::Transfer CopyIn(absl::Span<const HostBlock> blocks);
 
  private:
   // The rows of a step, and where what describes them lies in the input memory, in int32s.
@@ -139,6 +145,8 @@ class DeviceRunner final : public Runner {
   device::DeviceMemory host_hidden_;
   device::DeviceMemory host_drawn_;
   device::DeviceMemory host_draws_;
+
+  std::vector<device::Piece> pieces_;  // of a transfer
 
   BatchRows rows_;
   Shape shape_;                            // of the step under way

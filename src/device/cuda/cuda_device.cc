@@ -2,8 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "device/cuda/copy.h"
+
 namespace kvasir::device {
 namespace {
+
+// Copies up to this size are made by a kernel.
+constexpr int64_t kSmallCopy = int64_t{256} << 10;
 
 class CudaRecording final : public Recording {
  public:
@@ -89,23 +94,40 @@ StatusOr<DeviceMemory> CudaDevice::AllocateHost(int64_t bytes) {
     return absl::ResourceExhaustedError(fmt::format("cannot pin {} MiB of host memory: {}",
                                                     bytes >> 20, cudaGetErrorString(error)));
   }
+  pinned_[static_cast<uint8_t*>(data)] = bytes;
   return DeviceMemory(this, static_cast<uint8_t*>(data), bytes, true);
 }
 
 void CudaDevice::Free(uint8_t* data, bool host) {
   cudaSetDevice(ordinal_);
   if (host) {
+    pinned_.erase(data);
     cudaFreeHost(data);
   } else {
     cudaFree(data);
   }
 }
 
+// The copy engines serve all streams in turn, so what a step brings and takes would wait for the
+// transfers of blocks.
+bool CudaDevice::CopySmall(void* to, const void* from, const void* host, int64_t bytes) {
+  const auto* const begin = static_cast<const uint8_t*>(host);
+  auto it = pinned_.upper_bound(begin);
+  if (bytes == 0 || bytes > kSmallCopy || it == pinned_.begin()) return false;
+  --it;
+  if (begin + bytes > it->first + it->second) return false;
+  LaunchCopy(stream(), to, from, bytes);
+  Note(cudaGetLastError(), "copying");
+  return true;
+}
+
 void CudaDevice::CopyIn(void* to, const void* host, int64_t bytes) {
+  if (CopySmall(to, host, host, bytes)) return;
   Note(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream()), "copying in");
 }
 
 void CudaDevice::CopyOut(void* host, const void* from, int64_t bytes) {
+  if (CopySmall(host, from, host, bytes)) return;
   Note(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream()), "copying out");
 }
 
@@ -128,23 +150,17 @@ Status CudaDevice::Synchronize() {
   return failure_;
 }
 
-Transfer CudaDevice::TransferIn(void* to, const void* host, int64_t bytes) {
-  return Copy(true, to, host, bytes);
-}
-
-Transfer CudaDevice::TransferOut(void* host, const void* from, int64_t bytes) {
-  return Copy(false, host, from, bytes);
-}
-
-Transfer CudaDevice::Copy(bool in, void* to, const void* from, int64_t bytes) {
+Transfer CudaDevice::Give(bool in, absl::Span<const Piece> pieces) {
   Lane& lane = in ? in_ : out_;
   Reap(lane);
   const cudaEvent_t end = TakeEvent();
   Note(cudaEventRecord(ordered_, stream()), "giving a transfer");
   Note(cudaStreamWaitEvent(lane.stream, ordered_), "giving a transfer");
-  Note(cudaMemcpyAsync(to, from, bytes, in ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
-                       lane.stream),
-       "giving a transfer");
+  for (const Piece& piece : pieces) {
+    Note(cudaMemcpyAsync(piece.to, piece.from, piece.bytes,
+                         in ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, lane.stream),
+         "giving a transfer");
+  }
   Note(cudaEventRecord(end, lane.stream), "giving a transfer");
   lane.under_way.emplace_back(++lane.given, end);
   return {in, lane.given};

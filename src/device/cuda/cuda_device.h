@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -28,8 +29,8 @@ class CudaDevice final : public Device {
   void CopyOut(void* host, const void* from, int64_t bytes) override;
   void CopyWithin(void* to, const void* from, int64_t bytes) override;
   Status Synchronize() override;
-  Transfer TransferIn(void* to, const void* host, int64_t bytes) override;
-  Transfer TransferOut(void* host, const void* from, int64_t bytes) override;
+  Transfer TransferIn(absl::Span<const Piece> pieces) override { return Give(true, pieces); }
+  Transfer TransferOut(absl::Span<const Piece> pieces) override { return Give(false, pieces); }
   bool HasEnded(Transfer transfer) override;
   Status Await(Transfer transfer) override;
   void OrderAfter(Transfer transfer) override;
@@ -57,7 +58,8 @@ class CudaDevice final : public Device {
       : ordinal_(ordinal), properties_(properties) {}
   void Free(uint8_t* data, bool host) override;
   Lane& LaneOf(Transfer transfer) { return transfer.in ? in_ : out_; }
-  Transfer Copy(bool in, void* to, const void* from, int64_t bytes);
+  Transfer Give(bool in, absl::Span<const Piece> pieces);
+  bool CopySmall(void* to, const void* from, const void* host, int64_t bytes);
   cudaEvent_t TakeEvent();
   cudaEvent_t EndOf(Transfer transfer);  // null: it has ended
   void Reap(Lane& lane);
@@ -66,8 +68,9 @@ class CudaDevice final : public Device {
   const cudaDeviceProp properties_;
   cudaStream_t stream_ = nullptr;
   Lane in_, out_;
-  cudaEvent_t ordered_ = nullptr;    // what a transfer waits for
-  std::vector<cudaEvent_t> events_;  // not in use
+  cudaEvent_t ordered_ = nullptr;             // what a transfer waits for
+  std::vector<cudaEvent_t> events_;           // not in use
+  std::map<const uint8_t*, int64_t> pinned_;  // sizes of AllocateHost's memory
   Status failure_;
 };
 

@@ -50,14 +50,11 @@ class HostDevice final : public Device {
     if (recording_ == nullptr) return order();
     recording_->orders.push_back(std::move(order));
   }
-  Transfer TransferIn(void* to, const void* host, int64_t bytes) override {
-    std::memcpy(to, host, bytes);
+  Transfer TransferIn(absl::Span<const Piece> pieces) override {
+    for (const Piece& piece : pieces) std::memcpy(piece.to, piece.from, piece.bytes);
     return {};
   }
-  Transfer TransferOut(void* host, const void* from, int64_t bytes) override {
-    std::memcpy(host, from, bytes);
-    return {};
-  }
+  Transfer TransferOut(absl::Span<const Piece> pieces) override { return TransferIn(pieces); }
   bool HasEnded(Transfer) override { return true; }
   Status Await(Transfer) override { return failure_; }
   void OrderAfter(Transfer) override {}
