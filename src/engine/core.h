@@ -121,6 +121,7 @@ class Core {
   void ProposeDrafts();
   void LookUpDrafts(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
   void DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
+  bool PayForReading(Sequence& sequence);
   int32_t MostDrafts(const Sequence& sequence) const;
   int32_t DraftsWorthTrying(Sequence& sequence, int32_t most, const perf::StepShape& shape,
                             double drafting) const;
@@ -196,6 +197,7 @@ class Core {
   kv::PrefixIndex index_;
   perf::StepModel step_model_;
   std::unique_ptr<DraftModel> draft_model_;  // null: none
+  ReadingAccount reading_account_;           // the draft model's
 
   absl::flat_hash_map<std::string, std::shared_ptr<Group>> groups_;  // by request id
   std::vector<std::unique_ptr<Sequence>> running_;                   // in rank order
