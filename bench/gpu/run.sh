@@ -39,7 +39,7 @@ stage_sanitizer() {
   for tool in memcheck racecheck; do
     KVASIR_TEST_DEVICE=cuda compute-sanitizer --tool "$tool" --error-exitcode 1 \
       "$bin/cli_test" --gtest_brief=1 \
-      --gtest_filter='*DeviceGoldenTest.MeetsTheReference/qwen3:DeviceRunnerTest.Blocks*'
+      --gtest_filter='*DeviceGoldenTest.MeetsTheReference/*:DeviceRunnerTest.B*:DeviceRunnerTest.L*'
   done
 }
 
