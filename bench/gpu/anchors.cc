@@ -131,6 +131,8 @@ class Bench {
  public:
   Bench(engine::Core& core, int32_t vocab) : core_(core), vocab_(vocab) {}
 
+  SamplingParams sampling{.temperature = 0, .ignore_eos = true};  // of all requests
+
   std::vector<TokenId> Prompt(int length) {
     std::vector<TokenId> out(length);
     for (TokenId& id : out) id = static_cast<TokenId>(1 + random_() % (vocab_ - 1));
@@ -144,9 +146,8 @@ class Bench {
     request->hash_root =
         CacheRoot(core_.model().weights_fingerprint, core_.model().numerics_id, "", "");
     request->unit_hashes = HashUnits(request->hash_root, request->prompt_ids);
-    request->sampling.temperature = 0;
+    request->sampling = sampling;
     request->sampling.max_tokens = outputs;
-    request->sampling.ignore_eos = true;
     auto sink = std::make_shared<Counter>();
     if (const Status added = core_.Add(request, sink); !added.ok()) {
       fmt::print(stderr, "{}\n", added.ToString());
@@ -379,6 +380,15 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     }
     Print(fmt::format("decode, batch {}", batch), Median(rates), "tok/s");
   }
+  const SamplingParams greedy = bench.sampling;
+  bench.sampling.temperature = 1;
+  bench.sampling.top_k = 50;
+  bench.sampling.top_p = 0.95f;
+  for (const int batch : {32, 256}) {
+    Print(fmt::format("decode, batch {}, sampled of 50 tokens and of 95 %", batch),
+          bench.Decode(batch, 896, 256), "tok/s");
+  }
+  bench.sampling = greedy;
   std::vector<double> rates;
   for (int round = 0; round < 3; ++round) rates.push_back(bench.Prefill(8, 2048));
   Print("prefill 8 x 2048", Median(rates), "tok/s");

@@ -44,8 +44,8 @@ std::optional<RowDraw> Core::RunnersDraw(const Sequence& sequence, int32_t rows)
       !sample::LeavesLogits(params, PositionOf(sequence, nullptr))) {
     return std::nullopt;
   }
-  const std::optional<RowDraw> draw = sample::DrawOf(params, choice, sequence.outputs());
-  if (!draw || (draw->temperature > 0 && (rows > 1 || !one_choice))) return std::nullopt;
+  const RowDraw draw = sample::DrawOf(params, choice, sequence.outputs());
+  if (draw.temperature > 0 && (rows > 1 || !one_choice)) return std::nullopt;
   return draw;
 }
 

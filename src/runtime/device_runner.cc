@@ -345,8 +345,9 @@ void DeviceRunner::Draw(const Batch& batch) {
   int64_t rows = 0;
   for (const BatchSequence& s : batch.sequences) {
     const RowDraw draw = s.draw.value_or(RowDraw{});
-    std::fill_n(draws + rows, s.logits,
-                ops::DeviceDraw{draw.temperature, draw.min_weight, draw.noise});
+    std::fill_n(
+        draws + rows, s.logits,
+        ops::DeviceDraw{draw.temperature, draw.min_weight, draw.top_k, draw.top_p, draw.noise});
     rows += s.logits;
   }
   device_.CopyIn(draws_.bytes(), draws, rows * sizeof(ops::DeviceDraw));

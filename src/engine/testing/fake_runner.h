@@ -14,7 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "runtime/runner.h"
-#include "sample/weights.h"
+#include "sample/sampler.h"
 
 namespace kvasir::engine {
 
@@ -76,7 +76,7 @@ class FakeRunner final : public runtime::Runner {
       for (size_t i = states.size() - sequence.logits; i < states.size(); ++i) {
         if (sequence.draw) {
           Fill(states[i], absl::MakeSpan(row));
-          output.drawn[drawn++] = Draw(row, *sequence.draw);
+          output.drawn[drawn++] = *sampler_.Draw(row, *sequence.draw);
           continue;
         }
         Fill(states[i], output.logits.subspan(logits++ * options_.vocab_size, options_.vocab_size));
@@ -137,21 +137,6 @@ class FakeRunner final : public runtime::Runner {
     }
   }
 
-  static TokenId Draw(absl::Span<const float> row, const RowDraw& draw) {
-    const sample::Best best = *sample::FindBest(row);
-    if (draw.temperature == 0) return best.id;
-    const sample::WeightedRow weighted{row, best.logit, draw.temperature, draw.min_weight};
-    const uint64_t total = sample::SumWeights(weighted, 0, row.size());
-    auto left = static_cast<uint64_t>((static_cast<unsigned __int128>(draw.noise) * total) >> 64);
-    for (size_t first = 0;; first += sample::kLanes) {
-      const auto weights = weighted.Weights(weighted.Scaled(first));
-      for (int i = 0; i < sample::kLanes; ++i) {
-        if (left < weights[i]) return static_cast<TokenId>(first + i);
-        left -= weights[i];
-      }
-    }
-  }
-
   // The contract of BatchSequence::blocks: what is written is held by its sequence alone.
   void CheckWrites(const Batch& batch) const {
     std::set<BlockId> written;
@@ -172,6 +157,7 @@ class FakeRunner final : public runtime::Runner {
 
   const FakeRunnerOptions options_;
   std::vector<uint64_t> slots_;  // [num_blocks, block_size]
+  sample::Sampler sampler_;
   ThreadPool pool_;
   int64_t computed_tokens_ = 0;
   int64_t drawn_tokens_ = 0;
