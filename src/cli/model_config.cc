@@ -125,7 +125,7 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
            "Share of the GPU's free memory that weights, KV and all else may take")
       ->check(CLI::Range(0.05, 1.0));
   command.Add("isa", &config->isa, "Kernel family of the CPU")
-      ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
+      ->check(CLI::IsMember({"auto", "avx512_bf16", "avx512", "avx2", "scalar"}));
   command.Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
   AddKvCacheType(command, &config->kv_cache_dtype);

@@ -178,7 +178,7 @@ TEST_P(TinyGoldenTest, FusionChangesNoBit) {
 }
 
 TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
-  for (const char* isa : {"avx2", "avx512"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512_bf16"}) {
     if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
     for (const KvType kv : kKvTypes) {
       CompileOptions scalar{.kernels = Kernels("scalar"), .kv_type = kv};
