@@ -1,6 +1,7 @@
 // A model of Llama-3.1-8B's shape with random weights on a GPU, through the engine and without
 // HTTP: decode, prefill, time to first token, alone and behind a cached prefix. Prints a line of
-// JSON for each figure. bench/gpu/run.sh says what they are compared with.
+// JSON for each figure, which bench/gpu/report.py sets beside floors. With --profile: what share of
+// a step each kind of kernel takes.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -17,11 +18,13 @@
 
 #include "compile/compiler.h"
 #include "core/block_hash.h"
+#include "device/cuda/cuda_device.h"
 #include "engine/core.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/device_kernels.h"
 #include "runtime/device_runner.h"
+#include "kernel_times.h"
 
 namespace kvasir {
 namespace {
@@ -335,9 +338,54 @@ Status MeasureBlockCopies(runtime::DeviceRunner& runner, Bench& bench) {
   return absl::OkStatus();
 }
 
-Status Run(bool deterministic, const Shape& shape, bool throughput) {
+// Of a step: each kind of kernel, and all of them, with what is between them left out.
+void PrintTimes(const std::string& what, KernelTimes& times, int64_t steps) {
+  double all = 0;
+  std::vector<std::pair<double, std::string>> lines;
+  const auto kinds = times.Take();
+  for (const auto& [name, kind] : kinds) all += kind.seconds;
+  for (const auto& [name, kind] : kinds) {
+    std::string rates;
+    if (kind.bytes > 0) {
+      rates = fmt::format(", weights at {:.2f} TB/s, {:.0f} TFLOP/s",
+                          kind.bytes / kind.seconds / 1e12, kind.flops / kind.seconds / 1e12);
+    }
+    lines.emplace_back(kind.seconds,
+                       fmt::format("  {:5.1f} % {:8.3f} ms  {}{}", 100 * kind.seconds / all,
+                                   1e3 * kind.seconds / static_cast<double>(steps), name, rates));
+  }
+  std::sort(lines.rbegin(), lines.rend());
+  fmt::print("{}: kernels take {:.3f} ms\n", what, 1e3 * all / static_cast<double>(steps));
+  for (const auto& [seconds, line] : lines) fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+void Profile(KernelTimes& times, Bench& bench) {
+  for (const int batch : {1, 32, 256}) {
+    int64_t steps = 0;
+    bench.Decode(batch, 896, 64, [&] {
+      if (steps++ == 0) times.Take();
+    });
+    PrintTimes(fmt::format("a step of decodes, batch {}", batch), times, steps);
+  }
+  bench.Prefill(8, 2048);
+  times.Take();
+  bench.Prefill(8, 2048);
+  PrintTimes("prefill 8 x 2048", times, 1);
+}
+
+enum class Part { kShort, kLong, kProfile };
+
+Status Run(bool deterministic, const Shape& shape, Part part) {
   KVASIR_ASSIGN_OR_RETURN(ops::Accelerator accelerator,
                           ops::OpenAccelerator("cuda", deterministic));
+  KernelTimes* kernel_times = nullptr;
+  if (part == Part::kProfile) {
+    auto& device = static_cast<device::CudaDevice&>(*accelerator.device);
+    auto timed = std::make_unique<KernelTimes>(std::move(accelerator.kernels), device.stream());
+    kernel_times = timed.get();
+    accelerator.kernels = std::move(timed);
+  }
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels("auto"));
   RandomCheckpoint weights(shape);
   const double drawn = Seconds();
@@ -359,7 +407,9 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
                  .numerics_id = plan.numerics_id};
   KVASIR_ASSIGN_OR_RETURN(
       auto runner,
-      runtime::DeviceRunner::Create(std::move(plan), {}, std::move(pool), std::move(accelerator)));
+      // (What is recorded is not seen kernel by kernel.)
+      runtime::DeviceRunner::Create(std::move(plan), {.max_recorded_rows = kernel_times ? 0 : 256},
+                                    std::move(pool), std::move(accelerator)));
   Print("compile", compiled - drawn, "s");
   Print("copy in and record", Seconds() - compiled, "s");
   Print("blocks", runner->num_blocks(), "of 16 tokens");
@@ -373,6 +423,10 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
   Bench bench(core, shape.vocab);
   bench.Prefill(2, 2048);
   bench.Decode(2, 100, 20);
+  if (part == Part::kProfile) {
+    Profile(*kernel_times, bench);
+    return core.CheckIntegrity();
+  }
   for (const int batch : {1, 32, 256}) {
     std::vector<double> rates;
     for (int round = 0; round < (batch == 1 ? 3 : 1); ++round) {
@@ -406,7 +460,7 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     times.push_back(bench.FirstToken(bench.Concat(shared, bench.Prompt(64))));
   }
   Print("TTFT on a prefix hit, 2048 + 64", 1e3 * Median(times), "ms");
-  if (throughput) {
+  if (part == Part::kLong) {
     Print("throughput 1000/1000, 512 prompts", bench.Throughput(512, 1000, 1000), "tok/s");
     Print("throughput 128/128, 2000 prompts", bench.Throughput(2000, 128, 128), "tok/s");
     Print("throughput 2048/128, 400 prompts", bench.Throughput(400, 2048, 128), "tok/s");
@@ -419,13 +473,16 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
 
 int main(int argc, char** argv) {
   CLI::App app("Figures of a GPU");
-  bool deterministic = false, throughput = false;
+  bool deterministic = false, throughput = false, profile = false;
   kvasir::Shape shape;
   app.add_flag("--deterministic", deterministic);
   app.add_flag("--throughput", throughput, "The long ones too (minutes)");
+  app.add_flag("--profile", profile, "What each kind of kernel takes, instead");
   app.add_option("--layers", shape.layers);
   CLI11_PARSE(app, argc, argv);
-  const kvasir::Status status = kvasir::Run(deterministic, shape, throughput);
+  using kvasir::Part;
+  const Part part = profile ? Part::kProfile : throughput ? Part::kLong : Part::kShort;
+  const kvasir::Status status = kvasir::Run(deterministic, shape, part);
   if (status.ok()) return 0;
   fmt::print(stderr, "{}\n", status.ToString());
   return 1;
