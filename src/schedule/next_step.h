@@ -12,7 +12,7 @@ inline constexpr int32_t kChunkTokens = 4;
 // With decodes, a step takes at most this many times as long as the decodes alone would, should it
 // overrun its prediction as the worst ones do: so that gaps between tokens stay under four usual
 // ones.
-inline constexpr double kMaxDecodeStretch = 3.0;
+inline constexpr double kMaxDecodeStretch = 2.8;
 
 // Fills `plan` (reused between steps) from the state alone:
 //  1. every decode, in rank order; when blocks run out, the sequence of the last rank is preempted,
