@@ -10,8 +10,8 @@ namespace kvasir::schedule {
 inline constexpr int32_t kChunkTokens = 4;
 
 // With decodes, a step takes at most this many times as long as the decodes alone would, should it
-// overrun its prediction as the worst ones do: so that gaps between tokens stay under four usual
-// ones.
+// overrun its prediction as the worst ones of late did: for gaps between tokens of about four usual
+// ones at most.
 inline constexpr double kMaxDecodeStretch = 2.8;
 
 // Fills `plan` (reused between steps) from the state alone:
