@@ -14,7 +14,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from conftest import Server  # noqa: E402
 
-SETTLE_SECONDS = 2  # in which the server ends what it prepares beside its first requests
+SETTLE_SECONDS = 2  # what the start still does beside the first request is not idleness
 IDLE_SECONDS = 10
 
 
