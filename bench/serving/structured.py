@@ -272,6 +272,10 @@ def prose_request(number):
             "seed": number, "ignore_eos": True}
 
 
+TEXTS = {"edit": (edit_request, "/v1/chat/completions"),
+         "prose": (prose_request, "/v1/completions")}
+
+
 def decode_speed(answers):
     return sum(a.later for a in answers) / sum(a.last - a.first for a in answers)
 
@@ -281,8 +285,8 @@ def with_drafts(options, part, targets, *flags):
 
     def measure(number):
         figures, faults = {}, []
-        for kind, request, path in (("edit", edit_request, "/v1/chat/completions"),
-                                    ("prose", prose_request, "/v1/completions")):
+        for kind in options.text or TEXTS:
+            request, path = TEXTS[kind]
             body = request(number)
             answers = in_turn(number, {
                 name: (lambda server=server: run(server.url, [body], path))
@@ -314,7 +318,8 @@ def lookup(options):
 
 def draft(options):
     options.model = options.draft_target or options.model
-    return with_drafts(options, "draft", {}, "--draft-model", str(options.draft_model))
+    targets = {"prose ratio": f">= {PROSE_TARGET}"}
+    return with_drafts(options, "draft", targets, "--draft-model", str(options.draft_model))
 
 
 PARTS = {"itl": itl, "jump": jump, "lookup": lookup, "draft": draft}
@@ -331,6 +336,8 @@ def main():
     parser.add_argument("--draft-model", type=pathlib.Path, help="of draft")
     parser.add_argument("--draft-target", type=pathlib.Path,
                         help="of draft: the model it drafts for, if another one")
+    parser.add_argument("--text", choices=TEXTS, action="append",
+                        help="of lookup and draft, one of them (default: all)")
     parser.add_argument("--part", choices=PARTS, action="append", help="one of them (default: all)")
     options = parser.parse_args()
     rows, faults, rounds = [], [], {}
