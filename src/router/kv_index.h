@@ -22,7 +22,9 @@ namespace kvasir::router {
 using WorkerSlot = int32_t;
 
 // Match may be called by any number of threads at any time. Changes of one worker come from one
-// thread at a time, those of different workers may come at once.
+// thread at a time, those of different workers may come at once. A large change is made in parts,
+// each of which keeps others waiting for a few microseconds; a Match meanwhile may see some of the
+// parts, but never a block that was not stored.
 class KvIndex {
  public:
   explicit KvIndex(int32_t max_workers);
