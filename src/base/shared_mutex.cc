@@ -5,8 +5,8 @@
 namespace kvasir {
 namespace {
 
-// Longer than a section takes on a core of its own; after that its holder may be waiting for ours.
-constexpr int kSpins = 1000;
+// About a microsecond; after that the holder may well be waiting for the core we spin on.
+constexpr int kSpins = 64;
 
 template <typename Done>
 void SpinUntil(const Done& done) {

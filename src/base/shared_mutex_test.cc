@@ -12,7 +12,7 @@ namespace {
 // and a lost addition means two writers.
 TEST(SharedMutexTest, KeepsWritersAlone) {
   constexpr int kThreads = 3;
-  constexpr int kRounds = 2000;
+  constexpr int kRounds = 20000;
   SharedMutex mutex;
   int64_t first = 0, second = 0;
   std::vector<std::thread> threads;
