@@ -8,17 +8,13 @@ namespace {
 // Runs grow by a quarter: most are stored whole, so slack is rarely used.
 uint32_t Grown(uint32_t size) { return size + size / 4; }
 
-bool Equal(const Hash128& a, const Hash128& b) {
-  return std::memcmp(a.bytes.data(), b.bytes.data(), a.bytes.size()) == 0;
-}
-
 }  // namespace
 
 uint32_t BlockRun::MatchLength(Position position, absl::Span<const Hash128> chain) const {
   const uint32_t most = std::min<size_t>(end() - position, chain.size());
   const Hash128* run = &(*this)[position];
   uint32_t length = 0;
-  while (length < most && Equal(run[length], chain[length])) ++length;
+  while (length < most && run[length] == chain[length]) ++length;
   return length;
 }
 

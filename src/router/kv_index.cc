@@ -11,7 +11,7 @@ namespace {
 
 // Blocks that a change covers under one hold of the lock: a few microseconds at most, for which
 // matches wait.
-constexpr size_t kBatch = 32;
+constexpr size_t kBatch = 16;
 
 }  // namespace
 

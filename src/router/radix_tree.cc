@@ -25,6 +25,13 @@ void RadixTree::Match(absl::Span<const Hash128> chain, absl::Span<int32_t> block
   while (matched < chain.size()) {
     const Place place = Find(chain[matched]);
     if (!place) break;
+    const Node& node = nodes_[place.node];
+    const BlockRun& run = node.run;
+    // If the chain goes on through this node, the next one is looked up here, and is often the
+    // first of its children.
+    const size_t after = matched + (run.end() - place.position);
+    if (after < chain.size()) table_.Prefetch(chain[after]);
+    if (node.first_child != kNoNode) __builtin_prefetch(&nodes_[node.first_child]);
     const WorkerSet holders = nodes_.holders(place.node);
     if (matched == 0) {
       all.Assign(holders);
@@ -32,7 +39,7 @@ void RadixTree::Match(absl::Span<const Hash128> chain, absl::Span<int32_t> block
       all.Intersect(holders, [&](WorkerSlot worker) { blocks[worker] = matched; });
     }
     if (all.empty()) break;
-    matched += nodes_[place.node].run.MatchLength(place.position, chain.subspan(matched));
+    matched += run.MatchLength(place.position, chain.subspan(matched));
   }
   all.ForEach([&](WorkerSlot worker) { blocks[worker] = matched; });
 }
