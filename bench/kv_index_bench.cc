@@ -2,164 +2,36 @@
 // workers hold what a replay of requests gave them.
 //   kv_index_bench [TRACE.jsonl]   a Mooncake trace; without one, chats that grow turn by turn
 // Prints a table and a last line of JSON.
-#include <absl/container/flat_hash_map.h>
 #include <malloc.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <list>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "replay.h"
 #include "router/kv_index.h"
 
 namespace kvasir::router {
 namespace {
 
-using Chain = std::vector<Hash128>;
+using replay::Chain;
+using replay::Event;
+using replay::Load;
 using Steady = std::chrono::steady_clock;
 
 double SecondsSince(Steady::time_point begin) {
   return std::chrono::duration<double>(Steady::now() - begin).count();
-}
-
-uint64_t Mix(uint64_t x) {  // SplitMix64
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
-
-Hash128 MakeHash(uint64_t copy, uint64_t id) {
-  const uint64_t words[2] = {Mix(copy << 40 | id), Mix(Mix(copy << 40 | id))};
-  Hash128 hash;
-  std::memcpy(hash.bytes.data(), words, sizeof(words));
-  return hash;
-}
-
-const Hash128 kRoot = MakeHash(1 << 20, 0);
-
-// Requests as lists of block numbers; a number stands for all that comes before it too.
-using Requests = std::vector<std::vector<uint64_t>>;
-
-Requests ReadTrace(const char* path) {
-  Requests requests;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    requests.push_back(nlohmann::json::parse(line).at("hash_ids").get<std::vector<uint64_t>>());
-  }
-  return requests;
-}
-
-// Chats behind one system prompt of 4 blocks; a turn adds 1 to 16 blocks, a chat has about 5.
-Requests MakeChats() {
-  constexpr int kTurns = 12000;
-  constexpr size_t kAtOnce = 500;
-  std::mt19937 random(1);
-  uint64_t next = 4;
-  Requests chats(kAtOnce), requests;
-  for (int turn = 0; turn < kTurns; ++turn) {
-    std::vector<uint64_t>& chat = chats[random() % kAtOnce];
-    if (chat.empty() || random() % 5 == 0) chat = {0, 1, 2, 3};
-    for (int i = 0, n = 1 + random() % 16; i < n; ++i) chat.push_back(next++);
-    requests.push_back(chat);
-  }
-  return requests;
-}
-
-std::vector<Chain> Copies(const Requests& requests, int copies) {
-  std::vector<Chain> chains;
-  for (int copy = 0; copy < copies; ++copy) {
-    for (const std::vector<uint64_t>& request : requests) {
-      Chain& chain = chains.emplace_back();
-      for (uint64_t id : request) chain.push_back(MakeHash(copy, id));
-    }
-  }
-  return chains;
-}
-
-int64_t CountBlocks(const Requests& requests) {
-  absl::flat_hash_map<uint64_t, bool> seen;
-  for (const std::vector<uint64_t>& request : requests) {
-    for (uint64_t id : request) seen[id] = true;
-  }
-  return static_cast<int64_t>(seen.size());
-}
-
-// What a worker tells: that it stored blocks, or that it removed some.
-struct Event {
-  bool stored;
-  Hash128 parent;
-  Chain blocks;
-};
-
-// A worker's cache, which gives up the blocks used least recently, leaves first.
-class Worker {
- public:
-  int64_t Held(const Chain& chain) const {
-    const auto gap = std::find_if_not(chain.begin(), chain.end(),
-                                      [&](const Hash128& h) { return places_.contains(h); });
-    return gap - chain.begin();
-  }
-
-  void Serve(const Chain& chain) {
-    const int64_t held = Held(chain);
-    for (size_t i = chain.size(); i-- > 0;) Use(chain[i]);
-    if (held < static_cast<int64_t>(chain.size())) {
-      events.push_back(
-          {true, held > 0 ? chain[held - 1] : kRoot, {chain.begin() + held, chain.end()}});
-    }
-    ++served;
-  }
-
-  void Evict(size_t count) {
-    Event& event = events.emplace_back(Event{false, {}, {}});
-    for (; count > 0 && !order_.empty(); --count, order_.pop_back()) {
-      event.blocks.push_back(order_.back());
-      places_.erase(order_.back());
-    }
-  }
-
-  bool empty() const { return order_.empty(); }
-
-  std::vector<Event> events;
-  int64_t served = 0;
-
- private:
-  void Use(const Hash128& hash) {
-    if (const auto it = places_.find(hash); it != places_.end()) order_.erase(it->second);
-    order_.push_front(hash);
-    places_[hash] = order_.begin();
-  }
-
-  std::list<Hash128> order_;  // the latest used first
-  absl::flat_hash_map<Hash128, std::list<Hash128>::iterator> places_;
-};
-
-// Requests go where most of their blocks are, else to whom fewest have gone; every fourth goes to
-// the next worker in turn, as if for balance.
-std::vector<Worker> Replay(const std::vector<Chain>& chains, int32_t workers) {
-  std::vector<Worker> out(workers);
-  for (size_t i = 0; i < chains.size(); ++i) {
-    Worker* best = &out[i / 4 % workers];
-    if (i % 4 != 0) {
-      std::pair<int64_t, int64_t> most{-1, 0};
-      for (Worker& worker : out) {
-        const std::pair score(worker.Held(chains[i]), -worker.served);
-        if (score > most) most = score, best = &worker;
-      }
-    }
-    best->Serve(chains[i]);
-  }
-  return out;
 }
 
 void Apply(KvIndex& index, WorkerSlot worker, const Event& event) {
@@ -167,29 +39,46 @@ void Apply(KvIndex& index, WorkerSlot worker, const Event& event) {
                : index.Remove(worker, event.blocks);
 }
 
-// Block operations a second and thread, in millions: events of workers in turn, by `threads`
-// threads that each have workers of their own, until the index has taken all of them.
-double ChangeRate(KvIndex& index, const std::vector<std::vector<Event>>& events, int threads) {
+double ThreadCpuSeconds() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+// Millions of block operations, by each writer thread.
+struct Rate {
+  double wall;  // a second
+  double cpu;   // a second of the thread's CPU time: what a machine with idle cores would give
+};
+
+// Events of workers in turn, by `threads` threads that each have workers of their own, until the
+// index has taken all of them.
+Rate ChangeRate(KvIndex& index, const std::vector<std::vector<Event>>& events, int threads) {
   int64_t blocks = 0;
   for (const auto& list : events) {
     for (const Event& event : list) blocks += static_cast<int64_t>(event.blocks.size());
   }
-  const auto write = [&](size_t first) {
+  std::vector<double> cpu(threads);
+  const auto write = [&](size_t thread) {
+    const double begin = ThreadCpuSeconds();
     for (size_t i = 0, more = 1; more > 0; ++i) {
       more = 0;
-      for (size_t worker = first; worker < events.size(); worker += threads) {
+      for (size_t worker = thread; worker < events.size(); worker += threads) {
         if (i >= events[worker].size()) continue;
         Apply(index, static_cast<WorkerSlot>(worker), events[worker][i]);
         ++more;
       }
     }
+    cpu[thread] = ThreadCpuSeconds() - begin;
   };
   const auto begin = Steady::now();
   std::vector<std::thread> others;
   for (int t = 1; t < threads; ++t) others.emplace_back(write, t);
   write(0);
   for (std::thread& thread : others) thread.join();
-  return static_cast<double>(blocks) / SecondsSince(begin) / threads / 1e6;
+  const double each = static_cast<double>(blocks) / threads / 1e6;
+  return {each / SecondsSince(begin),
+          each * threads / std::accumulate(cpu.begin(), cpu.end(), 0.0)};
 }
 
 struct Quantiles {
@@ -200,7 +89,9 @@ Quantiles MatchTimes(const KvIndex& index, std::vector<Chain> chains) {
   std::shuffle(chains.begin(), chains.end(), std::mt19937(1));
   std::vector<int32_t> blocks(index.max_workers());
   std::vector<double> times;
-  for (const Chain& chain : chains) {
+  Chain chain;
+  for (const Chain& request : chains) {
+    chain = request;  // in the caches, as it is when its hashes have just been computed
     const auto begin = Steady::now();
     index.Match(chain, absl::MakeSpan(blocks));
     times.push_back(SecondsSince(begin) * 1e6);
@@ -232,71 +123,115 @@ int64_t AllocatedBytes() {
   return static_cast<int64_t>(info.uordblks + info.hblkhd);
 }
 
-struct Load {
-  std::vector<std::vector<Event>> store, remove;  // [workers]
+constexpr int kRounds = 5;
+
+struct Round {
+  KvIndex::Stats stats;
+  double bytes_per_block;
+  Rate store, remove;      // with one writer
+  Rate store_2, remove_2;  // with two
+  Quantiles match, match_beside_writer;
 };
 
-// All that the workers stored, and after that all of it removed, the least recently used first.
-Load WholeLoad(const std::vector<Chain>& chains, int32_t workers) {
-  constexpr size_t kRemoved = 16;  // blocks an event
-  Load load;
-  for (Worker& worker : Replay(chains, workers)) {
-    load.store.push_back(std::move(worker.events));
-    worker.events.clear();
-    while (!worker.empty()) worker.Evict(kRemoved);
-    load.remove.push_back(std::move(worker.events));
+Round MeasureOnce(const std::vector<Chain>& chains, const Load& load, int32_t workers) {
+  Round round;
+  {
+    const int64_t before = AllocatedBytes();
+    KvIndex index(workers);
+    round.store = ChangeRate(index, load.store, 1);
+    round.stats = index.GetStats();
+    round.bytes_per_block =
+        static_cast<double>(AllocatedBytes() - before) / static_cast<double>(round.stats.blocks);
+    round.match = MatchTimes(index, chains);
+    round.match_beside_writer = MatchTimesBesideWriter(index, chains, load.store[0]);
+    round.remove = ChangeRate(index, load.remove, 1);
   }
-  return load;
+  KvIndex index(workers);
+  round.store_2 = ChangeRate(index, load.store, 2);
+  round.remove_2 = ChangeRate(index, load.remove, 2);
+  return round;
 }
 
-nlohmann::ordered_json Measure(const Requests& requests, int32_t workers, int copies) {
-  const std::vector<Chain> chains = Copies(requests, copies);
-  const Load load = WholeLoad(chains, workers);
-  const int64_t before = AllocatedBytes();
-  KvIndex index(workers);
-  const double store = ChangeRate(index, load.store, 1);
-  const int64_t bytes = AllocatedBytes() - before;
-  const KvIndex::Stats stats = index.GetStats();
-  const Quantiles match = MatchTimes(index, chains);
-  const Quantiles beside = MatchTimesBesideWriter(index, chains, load.store[0]);
-  const double remove = ChangeRate(index, load.remove, 1);
-  const double store2 = ChangeRate(index, load.store, 2);
-  const double remove2 = ChangeRate(index, load.remove, 2);
-  std::printf(
-      "%7d %9ld %9ld %7ld %7.1f | %6.2f %6.2f %6.2f %6.2f | %5.2f %5.2f %6.2f | %5.2f %5.2f "
-      "%6.2f\n",
-      workers, stats.blocks, stats.held, stats.nodes,
-      static_cast<double>(bytes) / static_cast<double>(stats.blocks), store, remove, store2,
-      remove2, match.p50, match.p99, match.p999, beside.p50, beside.p99, beside.p999);
-  return {{"workers", workers},
-          {"blocks", stats.blocks},
-          {"held", stats.held},
-          {"nodes", stats.nodes},
-          {"bytes_per_block", static_cast<double>(bytes) / static_cast<double>(stats.blocks)},
-          {"store_mops", store},
-          {"remove_mops", remove},
-          {"store_mops_2_writers", store2},
-          {"remove_mops_2_writers", remove2},
-          {"match_us", {match.p50, match.p99, match.p999}},
-          {"match_beside_writer_us", {beside.p50, beside.p99, beside.p999}}};
+// A line of the one table and of the other.
+struct Row {
+  nlohmann::ordered_json changes, matches;
+};
+
+Row Measure(const replay::Requests& requests, int32_t workers, int copies) {
+  const std::vector<Chain> chains = replay::Copies(requests, copies);
+  const Load load = replay::WholeLoad(chains, workers);
+  std::vector<Round> rounds;
+  for (int i = 0; i < kRounds; ++i) rounds.push_back(MeasureOnce(chains, load, workers));
+  const auto median = [&](auto value) {
+    std::vector<double> values;
+    for (const Round& round : rounds) values.push_back(value(round));
+    std::sort(values.begin(), values.end());
+    return std::round(values[kRounds / 2] * 100) / 100;
+  };
+  const KvIndex::Stats& stats = rounds[0].stats;
+  Row row;
+  row.matches = row.changes = {{"workers", workers}, {"blocks", stats.blocks}};
+  row.changes["held"] = stats.held;
+  row.changes["nodes"] = stats.nodes;
+  row.changes["bytes_per_block"] = median([](const Round& r) { return r.bytes_per_block; });
+  const auto add_rate = [&](const std::string& name, Rate Round::* rate) {
+    row.changes[name] = median([&](const Round& r) { return (r.*rate).wall; });
+    row.changes[name + "_cpu"] = median([&](const Round& r) { return (r.*rate).cpu; });
+  };
+  add_rate("store", &Round::store);
+  add_rate("remove", &Round::remove);
+  add_rate("store_2", &Round::store_2);
+  add_rate("remove_2", &Round::remove_2);
+  const auto add_times = [&](const std::string& name, Quantiles Round::* times) {
+    row.matches[name + "_p50"] = median([&](const Round& r) { return (r.*times).p50; });
+    row.matches[name + "_p99"] = median([&](const Round& r) { return (r.*times).p99; });
+    row.matches[name + "_p999"] = median([&](const Round& r) { return (r.*times).p999; });
+  };
+  add_times("match", &Round::match);
+  add_times("beside", &Round::match_beside_writer);
+  return row;
+}
+
+void PrintTable(const char* title, const nlohmann::ordered_json& rows) {
+  const auto print = [](const nlohmann::ordered_json& row, bool names) {
+    std::string line;
+    for (const auto& [name, value] : row.items()) {
+      const std::string cell = names ? name : value.dump();
+      const size_t width = std::max<size_t>(name.size(), 7) + 2;
+      line += std::string(width - std::min(width, cell.size()), ' ') + cell;
+    }
+    std::puts(line.c_str());
+  };
+  std::printf("\n%s\n", title);
+  print(rows[0], true);
+  for (const nlohmann::ordered_json& row : rows) print(row, false);
 }
 
 int Main(int argc, char** argv) {
-  const Requests requests = argc > 1 ? ReadTrace(argv[1]) : MakeChats();
   constexpr int64_t kManyBlocks = 1'000'000;
-  const int64_t blocks = CountBlocks(requests);
-  const int many = static_cast<int>((kManyBlocks + blocks - 1) / blocks);
-  std::printf(
-      "Block operations in millions a second and writer thread (target: 2.5), with one and with "
-      "two\n"
-      "writers; a match in us, p50 p99 p99.9 (target: p99 below 5), alone and beside a writer.\n\n"
-      "workers    blocks      held   nodes B/block |  store remove store2 remov2 |   match, alone  "
-      "   |   beside a writer\n");
-  nlohmann::ordered_json rows;
-  for (const int copies : {1, many}) {
-    for (const int32_t workers : {8, 64}) rows.push_back(Measure(requests, workers, copies));
+  const replay::Requests requests = argc > 1 ? replay::ReadTrace(argv[1]) : replay::MakeChats();
+  const int64_t blocks = replay::CountBlocks(requests);
+  if (blocks == 0) {
+    std::fprintf(stderr, "no requests in %s\n", argv[1]);
+    return 1;
   }
-  std::printf("\n%s\n", nlohmann::ordered_json{{"kv_index", rows}}.dump().c_str());
+  const int many = static_cast<int>((kManyBlocks + blocks - 1) / blocks);
+  nlohmann::ordered_json changes, matches;
+  for (const int copies : {1, many}) {
+    for (const int32_t workers : {8, 64}) {
+      const Row row = Measure(requests, workers, copies);
+      changes.push_back(row.changes);
+      matches.push_back(row.matches);
+    }
+  }
+  std::printf("medians of %d rounds\n", kRounds);
+  PrintTable(
+      "Millions of block operations by each of one or two writers, a second and a second of its "
+      "CPU time (target: 2.5)",
+      changes);
+  PrintTable("us of a match, alone and beside a writer (target: p99 below 5)", matches);
+  std::printf("\n%s\n",
+              nlohmann::ordered_json{{"changes", changes}, {"matches", matches}}.dump().c_str());
   return 0;
 }
 
