@@ -13,6 +13,13 @@ struct Hash128 {
   std::array<uint8_t, 16> bytes{};
 
   friend auto operator<=>(const Hash128&, const Hash128&) = default;
+  // As two words: what is compared by the default calls memcmp.
+  friend bool operator==(const Hash128& a, const Hash128& b) {
+    uint64_t x[2], y[2];
+    std::memcpy(x, a.bytes.data(), sizeof(x));
+    std::memcpy(y, b.bytes.data(), sizeof(y));
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+  }
 
   // Lower-case hexadecimal, 32 characters.
   std::string Hex() const {
