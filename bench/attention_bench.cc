@@ -30,16 +30,15 @@ class Head {
                                       k_.data() + t / kKvUnit * kKvUnit * row_bytes() + in_unit);
       v_scales_[t] = kernels.round_kv(type, row.data(), dim, 1, v_.data() + t * row_bytes());
     }
-    queries_.resize(int64_t{rows} * dim);
+    queries_.resize(QueryFloats(rows, dim));
     for (float& x : queries_) x = normal(random) / std::sqrt(static_cast<float>(dim));
     for (int32_t r = 0; r < rows; ++r) {
-      q_.push_back(queries_.data() + int64_t{r} * dim);
       first_.push_back(0);
       last_.push_back(prefill ? context - rows + r : context - 1);
     }
     for (auto* state : {&maximum_, &sum_, &into_maximum_, &into_sum_}) state->resize(rows);
-    values_.resize(queries_.size());
-    into_values_.resize(queries_.size());
+    values_.resize(int64_t{rows} * dim);
+    into_values_.resize(values_.size());
     scratch_.resize(AttendScratch(dim, dim));
   }
 
@@ -75,7 +74,7 @@ class Head {
     args.base = base;
     args.k_dim = args.v_dim = dim_;
     args.rows = rows_;
-    args.q = q_.data();
+    args.q = queries_.data();
     args.first = first_.data();
     args.last = last_.data();
     args.maximum = maximum_.data();
@@ -90,8 +89,7 @@ class Head {
   const int32_t context_, dim_, rows_;
   std::vector<uint8_t> k_, v_;              // units of [dim][16] and [16][dim]
   std::vector<float> k_scales_, v_scales_;  // [context]
-  std::vector<float> queries_;              // [rows][dim]
-  std::vector<const float*> q_;
+  std::vector<float> queries_;              // panels
   std::vector<int32_t> first_, last_;
   std::vector<float> maximum_, sum_, values_, into_maximum_, into_sum_, into_values_, scratch_;
 };

@@ -83,8 +83,8 @@ class Cache {
                             const std::vector<int32_t>& positions, float softcap = 0) {
     const auto rows = static_cast<int32_t>(positions.size());
     const int32_t most = *std::max_element(positions.begin(), positions.end());
-    std::vector<const float*> q(rows);
-    for (int32_t r = 0; r < rows; ++r) q[r] = queries.data() + r * k_dim_;
+    std::vector<float> q(QueryFloats(rows, k_dim_), NAN);
+    for (int32_t r = 0; r < rows; ++r) PackQuery(&queries[r * k_dim_], k_dim_, r, q.data());
     const std::vector<int32_t> first(rows, 0);
     std::vector<float> maximum(rows), sum(rows), values(rows * v_dim_);
     std::vector<float> scratch(AttendScratch(k_dim_, v_dim_), NAN);
@@ -226,13 +226,14 @@ TEST_P(KvTest, MatchesSoftmaxAndNoRowDependsOnTheOthers) {
   constexpr int32_t kKeys = 48, kValues = 80, kPositions = 400;
   const std::vector<float> k = Normal(kPositions * kKeys, 1.0f, random_);
   const std::vector<float> v = Normal(kPositions * kValues, 1.0f, random_);
-  const std::vector<int32_t> positions = {0, 15, 16, 63, 64, 65, 100, 192, 255, 256, 300, 399};
+  std::vector<int32_t> positions = {0, 15, 16, 63, 64, 65, 100, 192, 255, 256, 300, 399};
+  while (positions.size() < 2 * kQueryPanel + 2) positions.push_back(random_() % kPositions);
   const auto rows = static_cast<int32_t>(positions.size());
   const std::vector<float> queries = Normal(rows * kKeys, 0.3f, random_);
   Cache cache(*ScalarKernels(), GetParam(), k, v, kKeys, kValues);
   const auto all = cache.Attend(*ScalarKernels(), queries, positions);
   for (const CpuKernels* kernels : Families()) {
-    for (int32_t count = 1; count <= rows; ++count) {
+    for (const int32_t count : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 24, 25, rows}) {
       for (int32_t begin = 0; begin + count <= rows; begin += count) {
         const auto some = cache.Attend(
             *kernels, {queries.begin() + begin * kKeys, queries.begin() + (begin + count) * kKeys},

@@ -52,7 +52,7 @@ PagedAttention::PagedAttention(const plan::Plan& plan, device::Buffer blocks, Th
                    : plan.kv.v_in_k                   ? plan.kv.v_dim
                                                       : 0),
       scratch_floats_(ops::AttendScratch(plan.kv.k_dim, plan.kv.v_dim) + 2 * state_size_ +
-                      int64_t{item_rows_} * plan.kv.k_dim + 64) {
+                      ops::QueryFloats(item_rows_, plan.kv.k_dim) + 64) {
   scratch_.resize(scratch_floats_ * pool_.threads());
 }
 
@@ -167,15 +167,15 @@ void PagedAttention::StoreScale(int64_t row, int32_t layer, int32_t kv_head, int
 
 // ---- Attending ----
 
-// A query for the keys as they are stored: `q` itself or what is made of it in `out`.
-const float* PagedAttention::Spread(const float* q, float* out) const {
+// Packs a query for the keys as they are stored.
+void PagedAttention::Pack(const float* q, int32_t row, float* panels) const {
   const int32_t dim = plan_.kv.k_dim;
-  if (spread_from_ == dim) return q;
+  if (spread_from_ == dim) return ops::PackQuery(q, dim, row, panels);
   const int32_t width = dim - spread_from_;
-  std::copy_n(q, spread_from_, out);
+  absl::InlinedVector<float, 256> spread(q, q + dim);
   plan_.kernels->spread(q + spread_from_, width, 1.0f / ops::SpreadWidth(width),
-                        out + spread_from_);
-  return out;
+                        spread.data() + spread_from_);
+  ops::PackQuery(spread.data(), dim, row, panels);
 }
 
 void PagedAttention::Run(const plan::PlanNode& node, const float* q, int64_t q_stride, float* out,
@@ -224,17 +224,16 @@ void PagedAttention::FindUnits(const Item& item, int32_t layer, int32_t last,
 void PagedAttention::Attend(const Target& target, const Item& item, int thread) {
   const plan::KvLayout& kv = plan_.kv;
   const int32_t rows = item.rows * group_;
-  const float* queries[std::max(kQueryRows, kMaxGroup)];
   int32_t first[std::max(kQueryRows, kMaxGroup)];
   int32_t last[std::max(kQueryRows, kMaxGroup)];
   float* scratch = scratch_.data() + thread * scratch_floats_;
   float* states = scratch + ops::AttendScratch(kv.k_dim, kv.v_dim);
-  float* spread = states + 2 * state_size_;
+  float* queries = states + 2 * state_size_;
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t row = item.first_row + r / group_;
     const float* q =
         target.q + row * target.q_stride + (item.kv_head * group_ + r % group_) * kv.k_dim;
-    queries[r] = Spread(q, spread + int64_t{r} * kv.k_dim);
+    Pack(q, r, queries);
     last[r] = rows_->positions[row];
     first[r] = FirstSeen(last[r], target.node.window);
   }

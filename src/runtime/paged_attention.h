@@ -84,7 +84,7 @@ class PagedAttention {
   void Finish(const Target& target, const Item& item, const State& state) const;
   State StateAt(float* base) const;
   void Clear(const State& state) const;
-  const float* Spread(const float* q, float* out) const;
+  void Pack(const float* q, int32_t row, float* panels) const;
   float StoreKeyColumns(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
                         const float* k);
   void StoreScale(int64_t row, int32_t layer, int32_t kv_head, int64_t offset, float scale);

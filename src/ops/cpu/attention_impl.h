@@ -13,8 +13,8 @@ namespace {
 
 // ---- Attention ----
 
-constexpr int kAttendRows = 6;    // query rows that share a pass over a tile in registers
-constexpr int kStoredPasses = 2;  // over a tile as it is stored; for more it is expanded
+constexpr int kSmallPass = 6;                // query rows of a pass, if they do not fill a panel
+constexpr int kStoredRows = 2 * kSmallPass;  // for more, a tile is expanded
 constexpr int kTileUnits = kKvTile / kKvUnit;
 constexpr float kMinusInfinity = -__builtin_inff();
 
@@ -195,11 +195,13 @@ ExpandedKv<Isa> Expand(const AttendArgs& args, int32_t first_unit, int32_t units
 
 // ---- Scores ----
 
-// How many units or columns of 16 are taken at once, so that additions that wait for each other
-// leave no gaps. It changes no bit: no two lanes are ever added.
+// How many units or columns of 16 are taken at once, as far as registers hold their sums: additions
+// that wait for each other leave no gaps, and a query is loaded once for all. It changes no bit: no
+// two lanes are ever added.
 template <class Isa>
 constexpr int AtOnce(int rows) {
-  return !Isa::kRegisters ? 1 : rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+  constexpr int kSums = Isa::kRegisters ? Isa::kFloatRows * Isa::kFloatPanels : 1;
+  return 4 * rows <= kSums ? 4 : 2 * rows <= kSums ? 2 : 1;
 }
 
 // out[r][n] = q[r] . k over the columns [begin, end) of unit + n, added up in order.
@@ -207,24 +209,25 @@ template <class Isa, int R, int N, class Tile>
 void Dot(const AttendArgs& args, const Tile& tile, int32_t row, int32_t unit, int32_t begin,
          int32_t end, typename Isa::Vf (&out)[R][N]) {
   typename Isa::Vf acc[R][N];  // in registers, which `out` need not be
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) acc[r][n] = Isa::Set(0.0f);
   }
-  const float* const* q = args.q + row;
+  const float* q =
+      args.q + int64_t{row / kQueryPanel} * kQueryPanel * args.k_dim + row % kQueryPanel;
   for (int32_t d = begin; d < end; ++d) {
     typename Isa::Vf k[N];
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) k[n] = tile.Key(unit + n, d);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const auto x = Isa::Set(q[r][d]);
+      const auto x = Isa::Set(q[int64_t{d} * kQueryPanel + r]);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) acc[r][n] = Isa::Fma(x, k[n], acc[r][n]);
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) out[r][n] = acc[r][n];
@@ -245,7 +248,7 @@ void ScoreUnits(const AttendArgs& args, const Tile& tile, int32_t row, int32_t f
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
       const auto scale = Isa::Load(args.k_scale[first_unit + unit + n]);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
       for (int r = 0; r < R; ++r) acc[r][n] = Isa::Mul(acc[r][n], scale);
     }
     if (split > 0) {
@@ -254,12 +257,12 @@ void ScoreUnits(const AttendArgs& args, const Tile& tile, int32_t row, int32_t f
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) {
         const auto scale = Isa::Load(args.v_scale[first_unit + unit + n]);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int r = 0; r < R; ++r) acc[r][n] = Isa::Fma(part[r][n], scale, acc[r][n]);
       }
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
@@ -325,7 +328,7 @@ template <class Isa, int R, int N, class Tile>
 void AddColumns(const AttendArgs& args, const Tile& tile, int32_t d, int32_t count,
                 const float* weights, float* values) {
   typename Isa::Vf acc[R][N];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
@@ -338,7 +341,7 @@ void AddColumns(const AttendArgs& args, const Tile& tile, int32_t d, int32_t cou
       typename Isa::Vf v[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) v[n] = tile.Value(unit, t, d + 16 * n);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
         const auto w = Isa::Set(weights[r * kKvTile + unit * kKvUnit + t]);
 #pragma GCC unroll 4
@@ -346,7 +349,7 @@ void AddColumns(const AttendArgs& args, const Tile& tile, int32_t d, int32_t cou
       }
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) {
@@ -398,9 +401,16 @@ void AttendRows(const AttendArgs& args, const Tile& tile, int32_t row, int32_t a
 template <class Isa, bool kScaled, class Tile>
 void AttendTile(const AttendArgs& args, const Tile& tile, int32_t at, int32_t units) {
   for (int32_t row = 0; row < args.rows;) {
-    const int32_t rest = args.rows - row;
-    const int32_t passes = (rest + kAttendRows - 1) / kAttendRows;
-    const int32_t rows = (rest + passes - 1) / passes;
+    const int32_t in_panel = kQueryPanel - row % kQueryPanel, in_all = args.rows - row;
+    const int32_t rest = in_panel < in_all ? in_panel : in_all;
+    if constexpr (Isa::kFloatRows == kQueryPanel) {
+      if (rest == kQueryPanel) {
+        AttendRows<Isa, kScaled, kQueryPanel>(args, tile, row, at, units);
+        row += rest;
+        continue;
+      }
+    }
+    const int32_t rows = rest <= kSmallPass ? rest : (rest + 1) / 2;
     switch (rows) {
       case 1:
         AttendRows<Isa, kScaled, 1>(args, tile, row, at, units);
@@ -418,7 +428,7 @@ void AttendTile(const AttendArgs& args, const Tile& tile, int32_t at, int32_t un
         AttendRows<Isa, kScaled, 5>(args, tile, row, at, units);
         break;
       default:
-        AttendRows<Isa, kScaled, kAttendRows>(args, tile, row, at, units);
+        AttendRows<Isa, kScaled, kSmallPass>(args, tile, row, at, units);
     }
     row += rows;
   }
@@ -436,7 +446,7 @@ void AttendOver(const AttendArgs& args) {
   std::memset(args.values, 0, sizeof(float) * args.rows * args.v_dim);
   // References, whose speed does not matter, have the one way.
   constexpr bool kReference = kType == KvType::kF32 || !Isa::kRegisters;
-  const bool expand = kReference || args.v_in_k || args.rows > kStoredPasses * kAttendRows;
+  const bool expand = kReference || args.v_in_k || args.rows > kStoredRows;
   for (int32_t at = 0; at < kKvSuperTile && args.base + at <= last; at += kKvTile) {
     const int32_t filled = (last - args.base - at) / kKvUnit + 1;
     const int32_t units = filled < kTileUnits ? filled : kTileUnits;

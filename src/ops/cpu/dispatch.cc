@@ -63,6 +63,11 @@ QuantizedRows QuantizedRows::At(uint8_t* base, int64_t rows, int64_t cols) {
   return out;
 }
 
+void PackQuery(const float* q, int32_t k_dim, int32_t row, float* panels) {
+  float* out = panels + int64_t{row / kQueryPanel} * kQueryPanel * k_dim + row % kQueryPanel;
+  for (int32_t d = 0; d < k_dim; ++d) out[int64_t{d} * kQueryPanel] = q[d];
+}
+
 int64_t AttendScratch(int32_t k_dim, int32_t v_dim) { return int64_t{kKvTile} * (k_dim + v_dim); }
 
 }  // namespace kvasir::ops

@@ -12,7 +12,8 @@ struct Avx512Isa {
   static constexpr const char* kName = "avx512_bf16";
   static constexpr bool kRegisters = true;  // a vector lies in registers
   static constexpr bool kBf16Pairs = true;
-  // What fits into 32 registers.
+  // What fits into 32 registers: rows of a product of integers; rows and vectors, of panels or of
+  // keys, of one of floats.
   static constexpr int kTileRows = 8;
   static constexpr int kFloatPanels = 2, kFloatRows = 12;
 

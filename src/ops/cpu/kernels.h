@@ -55,6 +55,14 @@ inline constexpr int32_t kKvSuperTile = 256;
 
 inline constexpr int32_t kKvSuperUnits = kKvSuperTile / kKvUnit;
 
+// Queries lie in panels of so many rows, [panels][k_dim][rows of a panel], so that all rows of a
+// pass are reached by one pointer.
+inline constexpr int32_t kQueryPanel = 12;
+constexpr int64_t QueryFloats(int32_t rows, int32_t k_dim) {
+  return int64_t{(rows + kQueryPanel - 1) / kQueryPanel} * kQueryPanel * k_dim;
+}
+void PackQuery(const float* q, int32_t k_dim, int32_t row, float* panels);
+
 // One super-tile of one KV head for some query rows. K units are [k_dim][16], V units [16][v_dim],
 // the scales of a unit [16]; units past the last position of any row are not read. A score is
 // (q . k) * k_scale, in this order; a position's weight is multiplied by v_scale before it is by v.
@@ -72,9 +80,9 @@ struct AttendArgs {
   bool v_in_k = false;
   float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: none
   int32_t rows = 0;
-  const float* const* q = nullptr;  // [rows] -> [k_dim], already scaled
-  const int32_t* first = nullptr;   // [rows] first position that the row sees
-  const int32_t* last = nullptr;    // [rows] last position that the row sees
+  const float* q = nullptr;        // panels of `rows` rows (PackQuery), already scaled
+  const int32_t* first = nullptr;  // [rows] first position that the row sees
+  const int32_t* last = nullptr;   // [rows] last position that the row sees
   // The state of each row, written whole: maximum, sum of exponentials, weighted values.
   float* maximum = nullptr;  // [rows], -infinity where the row sees nothing here
   float* sum = nullptr;      // [rows]
