@@ -19,6 +19,7 @@ struct BuildConfig {
   std::string output;
   std::string isa = "auto";
   std::string weights = "stored";
+  int32_t group_size = 0;
   std::string activations = "int8";
   int32_t max_batch_tokens = 2048;
   int32_t threads = 0;
@@ -33,6 +34,12 @@ StatusOr<int> Build(const BuildConfig& config) {
   if (config.activations == "f32") options.activations = compile::Activations::kF32;
   if (config.weights == "int8") options.weights = compile::Weights::kInt8;
   if (config.weights == "int4") options.weights = compile::Weights::kInt4;
+  if (config.weights == "fp8") options.weights = compile::Weights::kFp8;
+  const bool integers = config.weights == "int8" || config.weights == "int4";
+  if (config.group_size != 0 && !integers) {
+    return absl::InvalidArgumentError("group-size: is for weights of int8 and int4");
+  }
+  options.group_size = config.group_size;
   if (config.weights != "stored" && config.activations == "f32") {
     return absl::InvalidArgumentError("weights: activations in f32 take them as they are stored");
   }
@@ -68,9 +75,14 @@ std::unique_ptr<Command> BuildCommand(CLI::App& program) {
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
   command
       ->Add("weights", &config->weights,
-            "What the matrices become: as they are stored, or rounded to 8 or 4 bits in groups of "
-            "32")
-      ->check(CLI::IsMember({"stored", "int8", "int4"}));
+            "What the matrices become: as they are stored, or rounded to integers of 8 or 4 bits "
+            "or to floats of 8 bits (E4M3)")
+      ->check(CLI::IsMember({"stored", "int8", "int4", "fp8"}));
+  command
+      ->Add("group-size", &config->group_size,
+            "Columns that share a scale of int8 or int4, a multiple of 32 (0: of int8 a row, of "
+            "int4 128)")
+      ->check(CLI::Range(0, 1 << 20));
   command->Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
   command

@@ -25,8 +25,9 @@ constexpr const char* Name(Activations activations) {
 // What the matrices of products become.
 enum class Weights : uint8_t {
   kStored,  // as the checkpoint has them
-  kInt8,    // rounded to 8 bits, in groups of 32 columns
-  kInt4,    // rounded to 4 bits with a minimum, in groups of 32 columns
+  kInt8,    // rounded to 8 bits
+  kInt4,    // rounded to 4 bits with zero points
+  kFp8,     // rounded to floats of 8 bits (E4M3), a scale for each row
 };
 
 struct CompileOptions {
@@ -34,6 +35,9 @@ struct CompileOptions {
   // What the model becomes.
   Activations activations = Activations::kNative;
   Weights weights = Weights::kStored;
+  // Columns that share a scale of kInt8 and kInt4, a multiple of 32; 0: of kInt8 a row, of kInt4
+  // 128. A matrix whose columns are no multiple has the largest of its halves, from 32, that fits.
+  int32_t group_size = 0;
   bool fuse = true;  // false keeps the graph as the architecture built it, for tests
   // How it is run.
   DType kv_dtype = DType::kBf16;  // or kF32

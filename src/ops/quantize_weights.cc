@@ -2,102 +2,114 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/float16.h"
+#include "base/float8.h"
 
 namespace kvasir::ops {
 namespace {
 
-constexpr int kBlock = 32;
 // Scales are tried from this share of the plain one to a little above it.
 constexpr float kLowest = 0.80f, kHighest = 1.04f;
 constexpr int kTried = 13;
 
-// A block as integers q: x is about scale * q + minimum.
-struct Rounded {
-  Fp16 scale;
-  Fp16 minimum;
-  int q[kBlock];
-  double error;  // sum of squares
+// How a group of floats becomes integers in [0, most].
+struct Grid {
+  float scale;
+  int zero;
+  int most;
+
+  int Nearest(float x) const {
+    if (scale == 0.0f) return zero;
+    const float position = std::nearbyintf(x / scale) + static_cast<float>(zero);
+    return static_cast<int>(std::clamp(position, 0.0f, static_cast<float>(most)));
+  }
+  double Error(const float* x, int64_t count) const {
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const double off = double{x[i]} - double{scale} * (Nearest(x[i]) - zero);
+      sum += off * off;
+    }
+    return sum;
+  }
 };
 
-Rounded Round(const float* x, float scale, float minimum, int low, int high) {
-  Rounded out{ToFp16(scale), ToFp16(minimum), {}, 0};
-  const float s = ToFloat(out.scale), m = ToFloat(out.minimum);
-  const float inverse = s == 0.0f ? 0.0f : 1.0f / s;
-  for (int i = 0; i < kBlock; ++i) {
-    const float position = std::nearbyintf((x[i] - m) * inverse);
-    out.q[i] =
-        static_cast<int>(std::clamp(position, static_cast<float>(low), static_cast<float>(high)));
-    const double off = double{x[i]} - (double{s} * out.q[i] + m);
-    out.error += off * off;
-  }
-  return out;
-}
+float Kept(float scale, bool as_fp16) { return as_fp16 ? ToFloat(ToFp16(scale)) : scale; }
 
-// The best of scales around `plain`.
-Rounded Best(const float* x, float plain, float minimum, int low, int high) {
-  Rounded best = Round(x, plain, minimum, low, high);
-  for (int i = 0; i < kTried; ++i) {
+// Integers on both sides of the middle, which stands for 0.
+Grid BestSymmetric(const float* x, int64_t count, int bits, bool as_fp16) {
+  float largest = 0.0f;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(x[i]));
+  const int middle = 1 << (bits - 1);
+  const float plain = largest / static_cast<float>(middle - 1);
+  Grid best{Kept(plain, as_fp16), middle, 2 * middle - 1};
+  double error = best.Error(x, count);
+  for (int i = 0; i < kTried && error > 0; ++i) {
+    Grid tried = best;
     const float share = kLowest + (kHighest - kLowest) * static_cast<float>(i) / (kTried - 1);
-    const Rounded tried = Round(x, plain * share, minimum, low, high);
-    if (tried.error < best.error) best = tried;
+    tried.scale = Kept(plain * share, as_fp16);
+    const double off = tried.Error(x, count);
+    if (off < error) best = tried, error = off;
   }
   return best;
 }
 
-void PutScale(Fp16 scale, uint8_t* at) { std::memcpy(at, &scale.bits, 2); }
-
-void PutNibbles(const int* q, uint8_t* at) {
-  for (int i = 0; i < kBlock / 2; ++i) {
-    at[i] = static_cast<uint8_t>(q[i] | q[i + kBlock / 2] << 4);
+// Integers over the range of the values, widened so that it holds 0, or a share of it.
+Grid BestWithZero(const float* x, int64_t count, int bits, bool as_fp16) {
+  const auto [lowest, highest] = std::minmax_element(x, x + count);
+  const float low = std::min(*lowest, 0.0f), high = std::max(*highest, 0.0f);
+  const int most = (1 << bits) - 1;
+  Grid best{0.0f, 0, most};
+  double error = best.Error(x, count);
+  for (int i = 0; i < kTried && error > 0; ++i) {
+    const float share = kLowest + (kHighest - kLowest) * static_cast<float>(i) / (kTried - 1);
+    const float scale = Kept((high - low) * share / static_cast<float>(most), as_fp16);
+    if (scale == 0.0f) continue;
+    const int plain = static_cast<int>(std::nearbyintf(-low * share / scale));
+    for (int zero = std::max(plain - 1, 0); zero <= std::min(plain + 1, most); ++zero) {
+      const Grid tried{scale, zero, most};
+      const double off = tried.Error(x, count);
+      if (off < error) best = tried, error = off;
+    }
   }
+  return best;
 }
 
-void PutQ4_1(const float* x, uint8_t* block) {
-  const auto [low, high] = std::minmax_element(x, x + kBlock);
-  const float range = *high - *low;
-  Rounded best = Best(x, range / 15.0f, *low, 0, 15);
-  // The ends may be clipped: a smaller range lies a little above the lowest value.
-  for (const float share : {0.02f, 0.05f, 0.08f}) {
-    const Rounded tried = Best(x, range * (1.0f - share) / 15.0f, *low + share * range / 2, 0, 15);
-    if (tried.error < best.error) best = tried;
-  }
-  PutScale(best.scale, block);
-  PutScale(best.minimum, block + 2);
-  PutNibbles(best.q, block + 4);
-}
-
-void PutQ8_0(const float* x, float largest, uint8_t* block) {
-  const Rounded best = Best(x, largest / 127.0f, 0.0f, -127, 127);
-  PutScale(best.scale, block);
-  for (int i = 0; i < kBlock; ++i) block[2 + i] = static_cast<uint8_t>(best.q[i]);
+std::vector<float> Finite(const float* x, int64_t count) {
+  std::vector<float> out(x, x + count);
+  for (float& v : out) v = std::isfinite(v) ? v : 0.0f;
+  return out;
 }
 
 }  // namespace
 
-void QuantizeRow(DType type, const float* x, int64_t cols, uint8_t* blocks) {
-  KVASIR_CHECK(cols % kBlock == 0, "a row is made of whole blocks");
-  for (int64_t at = 0; at < cols; at += kBlock, blocks += Info(type).block_bytes) {
-    float finite[kBlock];
-    float largest = 0.0f;
-    for (int i = 0; i < kBlock; ++i) {
-      finite[i] = std::isfinite(x[at + i]) ? x[at + i] : 0.0f;
-      largest = std::max(largest, std::abs(finite[i]));
-    }
-    switch (type) {
-      case DType::kQ8_0:
-        PutQ8_0(finite, largest, blocks);
-        break;
-      case DType::kQ4_1:
-        PutQ4_1(finite, blocks);
-        break;
-      default:
-        KVASIR_CHECK(false, "weights are rounded to Q8_0 and Q4_1 only");
-    }
+void RoundToIntegers(const float* x, int64_t cols, int64_t group, int bits, bool has_zero,
+                     IntegerRow& out) {
+  KVASIR_CHECK(cols % group == 0, "a row is made of whole groups");
+  const std::vector<float> finite = Finite(x, cols);
+  const bool as_fp16 = group < cols;
+  out.q.clear();
+  out.scale.clear();
+  out.zero.clear();
+  for (const float* at = finite.data(); at != finite.data() + cols; at += group) {
+    const Grid grid =
+        has_zero ? BestWithZero(at, group, bits, as_fp16) : BestSymmetric(at, group, bits, as_fp16);
+    for (int64_t i = 0; i < group; ++i) out.q.push_back(static_cast<uint8_t>(grid.Nearest(at[i])));
+    out.scale.push_back(grid.scale);
+    out.zero.push_back(static_cast<uint8_t>(grid.zero));
   }
+}
+
+float RoundToF8(const float* x, int64_t cols, uint8_t* out) {
+  const std::vector<float> finite = Finite(x, cols);
+  float largest = 0.0f;
+  for (float v : finite) largest = std::max(largest, std::abs(v));
+  const float scale = largest / kF8Largest;
+  for (int64_t i = 0; i < cols; ++i) {
+    out[i] = scale == 0.0f ? 0 : ToF8E4M3(finite[i] / scale).bits;
+  }
+  return scale;
 }
 
 }  // namespace kvasir::ops

@@ -281,8 +281,15 @@ void PlanRunner::Elementwise(const PlanNode& node) {
 }
 
 void PlanRunner::Quantize(const PlanNode& node) {
-  ForRows(node.output, node.inputs[0].width,
-          [&](int64_t r, int) { WriteRow(node.output, r, Row(node.inputs[0], r)); });
+  const int32_t width = node.inputs[0].width;
+  ForRows(node.output, width, [&](int64_t r, int thread) {
+    const float* x = Row(node.inputs[0], r);
+    if (node.order < 0) return WriteRow(node.output, r, x);
+    const std::vector<int32_t>& order = plan_.orders[node.order];
+    float* ordered = Scratch(thread);
+    for (int32_t i = 0; i < width; ++i) ordered[i] = x[order[i]];
+    WriteRow(node.output, r, ordered);
+  });
 }
 
 // ---- Products ----
