@@ -75,8 +75,8 @@ DType StoredTypeOf(PanelFormat format) {
 }
 
 // `row_data` are blocks of the type that the format keeps.
-void PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64_t row,
-                uint8_t* panel) {
+Status PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64_t row,
+                  uint8_t* panel) {
   const DType dtype = StoredTypeOf(format);
   const DTypeInfo info = Info(dtype);
   const PanelUnit unit = UnitOf(format);
@@ -84,8 +84,12 @@ void PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64
   RawBlock raw;
   for (int64_t block = 0; block < cols / info.block_elements; ++block) {
     UnpackBlock(dtype, row_data + block * info.block_bytes, raw);
+    if (dtype == DType::kMxfp4 && raw.scales[0] == 255) {
+      return absl::InvalidArgumentError("has a scale that is NaN");
+    }
     PutBlock(raw, layout, unit.columns / kGroup, row, panel + block * unit.bytes);
   }
+  return absl::OkStatus();
 }
 
 void PackFloatRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
@@ -114,8 +118,8 @@ const uint8_t* RowData(const MatrixSource& source, int64_t index) {
   return source.data + index * (source.cols / info.block_elements * info.block_bytes);
 }
 
-void PackBlockRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
-                  uint8_t* panel) {
+Status PackBlockRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
+                    uint8_t* panel) {
   KVASIR_CHECK(PanelFormatOf(source.dtype) == format, "blocks are kept as they are");
   if (source.scaled == nullptr) {
     return PackBlocks(RowData(source, index), source.cols, format, row, panel);
@@ -123,18 +127,15 @@ void PackBlockRow(const MatrixSource& source, int64_t index, PanelFormat format,
   const DTypeInfo info = Info(source.dtype);
   std::vector<uint8_t> blocks(source.cols / info.block_elements * info.block_bytes);
   LoadMxfp4Blocks(*source.scaled, source.cols, index, blocks.data());
-  PackBlocks(blocks.data(), source.cols, format, row, panel);
+  return PackBlocks(blocks.data(), source.cols, format, row, panel);
 }
 
 Status PackRow(const MatrixSource& source, int64_t index, PanelLayout layout, int64_t row,
                std::vector<float>& scratch, uint8_t* panel) {
   if (HasGroups(layout.format)) return PackIntegerRow(source, index, layout, row, scratch, panel);
   if (layout.format == PanelFormat::kF8E4M3) return PackF8Row(source, index, row, scratch, panel);
-  if (IsQuantized(layout.format)) {
-    PackBlockRow(source, index, layout.format, row, panel);
-  } else {
-    PackFloatRow(source, index, layout.format, row, scratch, panel);
-  }
+  if (IsQuantized(layout.format)) return PackBlockRow(source, index, layout.format, row, panel);
+  PackFloatRow(source, index, layout.format, row, scratch, panel);
   return absl::OkStatus();
 }
 

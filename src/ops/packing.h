@@ -54,7 +54,7 @@ PanelLayout StoredLayout(const MatrixSource& source);
 // same order of columns. `layout` is the StoredLayout of every source, or of a float format into
 // which each source is expanded, or of kF8E4M3 or a format with groups, to which it is rounded.
 // Columns of what is rounded lie in their own order. Unimplemented for scales that panels cannot
-// hold.
+// hold, InvalidArgument for weights of E4M3 and scales of MXFP4 that are NaN.
 StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelLayout layout,
                             ThreadPool& pool);
 

@@ -170,6 +170,25 @@ TEST_F(PackScaledTest, ScalesThatFp16CannotHoldAreSplitOrRefused) {
   EXPECT_TRUE(pack({0x1.0002p0f, 0x1.0002p0f, 0x1.0002p0f, 0x1.0002p0f}).ok());
 }
 
+TEST_F(PackScaledTest, RefusesWhatIsNoNumber) {
+  std::vector<uint8_t> weights(16 * 128, 0x38), block(17, 0x11);
+  const float one = 1.0f;
+  const ScaledMatrix m{.scale = {DType::kF32, {reinterpret_cast<const uint8_t*>(&one), 4}, 0, 0},
+                       .group_columns = 128,
+                       .origin = weights.data(),
+                       .origin_columns = 128};
+  const MatrixSource f8{DType::kF8E4M3, 16, 128, weights.data(), &m};
+  const MatrixSource mxfp4{DType::kMxfp4, 1, 32, block.data()};
+  EXPECT_TRUE(Pack({&f8, 1}, StoredLayout(f8), pool_).ok());
+  EXPECT_TRUE(Pack({&mxfp4, 1}, StoredLayout(mxfp4), pool_).ok());
+  weights[777] = 0xff;
+  block[0] = 255;
+  for (const MatrixSource& source : {f8, mxfp4}) {
+    EXPECT_EQ(Pack({&source, 1}, StoredLayout(source), pool_).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST_F(PackScaledTest, RowsOfABlockOfFloatsShareItsScale) {
   const RandomScaled matrix({.dtype = DType::kF8E4M3, .group = 128, .group_rows = 8}, 32, 256,
                             random_);
