@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "model/safetensors.h"
+#include "model/tensor_layout.h"
 #include "ops/packing.h"
 
 namespace kvasir::model {
@@ -325,6 +326,64 @@ TEST(Mxfp4ViewTest, TakesEveryOtherRowOfOneOfSeveral) {
   };
   EXPECT_EQ(load(0), 2 * 1.5f);  // code 3 of scale 2
   EXPECT_EQ(load(1), 2 * 6.0f);  // code 7
+}
+
+// The experts of a layer of gpt-oss in MXFP4: two of 32 columns and as many rows.
+class SplitMxfp4Test : public testing::Test {
+ protected:
+  SplitMxfp4Test() : bytes_(2 * 64 * 16, 0x11) {
+    ModelConfig& c = checkpoint_.config;
+    c.architecture = "gpt-oss";
+    c.layers = 1;
+    c.heads = c.kv_heads = 1;
+    c.hidden = c.head_dim = c.ffn = c.moe.ffn = 32;
+    c.moe.routing = {.experts = 2, .used = 1};
+    Add("gate_up_proj_blocks", 2 * 64, 16);
+    Add("gate_up_proj_scales", 2 * 64, 1);
+    Add("down_proj_blocks", 2 * 32, 16);
+    Add("down_proj_scales", 2 * 32, 1);
+  }
+
+  static std::string Name(const std::string& part) { return "model.layers.0.mlp.experts." + part; }
+  void Add(const std::string& part, int64_t rows, int64_t cols, DType type = DType::kU8) {
+    checkpoint_.tensors[Name(part)] = {type, rows, cols, {bytes_.data(), size_t(rows * cols)}};
+  }
+  std::string Error() {
+    const Status status = SplitTensors(checkpoint_);
+    return status.ok() ? "OK" : std::string(status.message());
+  }
+
+  std::vector<uint8_t> bytes_;
+  Checkpoint checkpoint_;
+};
+
+TEST_F(SplitMxfp4Test, MakesAMatrixOfEachExpertAndSide) {
+  ASSERT_EQ(Error(), "OK");
+  EXPECT_EQ(checkpoint_.tensors.size(), 6u);
+  for (const char* name : {"ffn_gate.0", "ffn_up.1", "ffn_down.1"}) {
+    const TensorView* view = checkpoint_.Find(fmt::format("blk.0.{}.weight", name));
+    ASSERT_NE(view, nullptr) << name;
+    EXPECT_EQ(view->dtype, DType::kMxfp4);
+    EXPECT_THAT(std::vector<int64_t>({view->rows, view->cols}), ElementsAre(32, 32));
+  }
+}
+
+TEST_F(SplitMxfp4Test, NamesTheTensorAtFault) {
+  const Checkpoint whole{.config = checkpoint_.config, .tensors = checkpoint_.tensors};
+  const std::pair<std::function<void()>, std::vector<std::string>> cases[] = {
+      {[&] { checkpoint_.tensors.erase(Name("down_proj_scales")); },
+       {Name("down_proj_scales"), "missing"}},
+      {[&] { Add("gate_up_proj_scales", 2 * 64, 1, DType::kI8); },
+       {Name("gate_up_proj_scales"), "I8", "U8"}},
+      {[&] { Add("down_proj_blocks", 2 * 31, 16); }, {Name("down_proj_blocks"), "[62, 16]"}},
+      {[&] { checkpoint_.config.hidden = 48; }, {Name("gate_up_proj"), "48 columns"}}};
+  for (const auto& [damage, parts] : cases) {
+    checkpoint_.config = whole.config;
+    checkpoint_.tensors = whole.tensors;
+    damage();
+    const std::string error = Error();
+    for (const std::string& part : parts) EXPECT_THAT(error, HasSubstr(part));
+  }
 }
 
 }  // namespace
