@@ -164,12 +164,15 @@ class Plan:
         out = self.value(x["width"], rows)
         return self.add("rms_norm", [x], out, vector=len(self.vectors) - 1)
 
-    def product(self, x, width, rows="tokens"):
-        matrix = self.matrix(width, x["width"])
-        return self.add("matmul", [x], self.value(width, rows), matrix=matrix)
+    def product(self, x, width, rows="tokens", biased=False):
+        matrix, bias = self.matrix(width, x["width"]), -1
+        if biased:
+            self.vectors.append(width)
+            bias = len(self.vectors) - 1
+        return self.add("matmul", [x], self.value(width, rows), matrix=matrix, bias=bias)
 
     def attention(self, x):
-        q, k, v = (self.product(self.norm(x), self.WIDTH) for _ in range(3))
+        q, k, v = (self.product(self.norm(x), self.WIDTH, biased=True) for _ in range(3))
         rotated = self.value(self.WIDTH)
         self.add("rope_kv_write", [q, k, v], rotated, layer=0, scale=0.25, head_width=16)
         o = self.add("attention", [rotated], self.value(self.WIDTH), layer=0, window=3)
@@ -200,8 +203,8 @@ class Plan:
                 "architecture": "llama", "name": "seed", "fingerprint": "0", "activations": "int8",
                 "eos_ids": [1], "layers": 1, "hidden": self.WIDTH, "heads": 2, "kv_heads": 2,
                 "k_dim": 16, "v_dim": 16, "v_in_k": False, "vocab": self.VOCAB,
-                "context_length": 64, "rms_eps": 1e-5, "ropes": [rope], "values": self.values,
-                "nodes": self.nodes, "logits": logits["value"],
+                "context_length": 64, "rms_eps": 1e-5, "ropes": [rope], "kv_type": "int8",
+                "values": self.values, "nodes": self.nodes, "logits": logits["value"],
                 "embedding": {"type": "F32", "rows": self.VOCAB, "cols": self.WIDTH},
             },
             "matrices": self.matrices, "sources": [],

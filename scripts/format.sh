@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t files < <(git ls-files -co --exclude-standard '*.h' '*.cc')
+mapfile -t files < <(git ls-files -co --exclude-standard '*.h' '*.cc' '*.cu' '*.cuh')
 cargo_fmt=(cargo fmt --manifest-path bridge/Cargo.toml)
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 

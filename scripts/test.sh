@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the named stages of the test suite, or all of them, and prints what each took:
-#   setup checks build release asan tsan fuzz
+#   setup checks build cuda release asan tsan fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +26,18 @@ stage_build() {
   cmake --build --preset release -j "$jobs"
 }
 
+# Compiles what is for NVIDIA GPUs, where the toolkit is or scripts/setup_cuda.sh has put its parts.
+stage_cuda() {
+  local root=${KVASIR_CUDA_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/cuda-13.0/nvidia/cu13}
+  [ -x "$root/bin/nvcc" ] || root=/usr/local/cuda
+  if [ ! -x "$root/bin/nvcc" ]; then
+    echo "skipped: no CUDA toolkit is here; scripts/setup_cuda.sh fetches one"
+    return
+  fi
+  cmake --preset cuda -DKVASIR_CUDA_ROOT="$root" >/dev/null
+  cmake --build --preset cuda -j "$jobs" --target kvasir_device kvasir_ops
+}
+
 stage_release() {
   ctest --test-dir build/release --output-on-failure -j "$jobs"
   .venv/bin/python -m pytest tests --timeout 300
@@ -48,22 +60,33 @@ sanitized() {
 stage_asan() { sanitized asan; }
 stage_tsan() { sanitized tsan "${tsan_tests[@]}"; }
 
+# Runs one fuzz target for $fuzz_seconds; what it printed is shown if it found something.
+fuzz() {
+  local name=$1 folder=build/asan/fuzz
+  local corpus=$folder/corpus/$name log=$folder/$name.log
+  mkdir -p "$corpus"
+  if "$folder/$name" -max_total_time="$fuzz_seconds" -print_final_stats=1 \
+    -artifact_prefix="$folder/$name-" "$corpus" "fuzz/corpus/${name%_fuzz}" >"$log" 2>&1; then
+    echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") runs"
+  else
+    cat "$log"
+    return 1
+  fi
+}
+
 stage_fuzz() {
-  local source name corpus
-  compgen -G 'fuzz/*_fuzz.cc' >/dev/null || { echo "no fuzz targets"; return; }
-  cmake --preset fuzz >/dev/null
-  for source in fuzz/*_fuzz.cc; do
-    name=$(basename "$source" .cc)
-    cmake --build --preset fuzz -j "$jobs" --target "$name"
-    corpus=build/fuzz/corpus/$name
-    mkdir -p "$corpus"
-    "build/fuzz/fuzz/$name" -max_total_time="$fuzz_seconds" -print_final_stats=1 \
-      -artifact_prefix="build/fuzz/$name-" "$corpus" $(find "fuzz/corpus/${name%_fuzz}" -maxdepth 0 2>/dev/null)
-  done
+  local targets=(fuzz/*_fuzz.cc)
+  targets=("${targets[@]#fuzz/}")
+  targets=("${targets[@]%.cc}")
+  cmake --preset asan >/dev/null
+  cmake --build --preset asan -j "$jobs" --target "${targets[@]}"
+  export -f fuzz
+  export fuzz_seconds
+  printf '%s\n' "${targets[@]}" | xargs -P "$jobs" -I{} bash -c 'fuzz {}'
 }
 
 stages=("$@")
-[ ${#stages[@]} = 0 ] && stages=(setup checks build release asan tsan fuzz)
+[ ${#stages[@]} = 0 ] && stages=(setup checks build cuda release asan tsan fuzz)
 summary=()
 for stage in "${stages[@]}"; do
   echo "=== $stage"

@@ -1,4 +1,4 @@
-// Storage types of weights and KV: floats, the block-quantised formats of GGUF, and those whose
+// Storage types of weights: floats, the block-quantised formats of GGUF, and those whose
 // scales are tensors of their own (ops/scaled_matrix.h).
 #pragma once
 

@@ -159,7 +159,8 @@ StatusOr<plan::CompiledModel> LoadCompiledModel(const std::string& path, bool ca
 
 Status BuildPlan(const std::string& path, const std::string& plan_path,
                  const compile::CompileOptions& options, ThreadPool& pool) {
-  KVASIR_ASSIGN_OR_RETURN(const Compiled compiled, CompileFiles(path, options, pool));
+  KVASIR_ASSIGN_OR_RETURN(Compiled compiled, CompileFiles(path, options, pool));
+  if (options.kv_type) compiled.model.kv_type = *options.kv_type;
   return Write(compiled, plan_path);
 }
 

@@ -22,7 +22,8 @@ StatusOr<plan::CompiledModel> LoadCompiledModel(const std::string& path, bool ca
                                                 const compile::CompileOptions& options,
                                                 ThreadPool& pool);
 
-// Compiles a GGUF file or a Hugging Face folder into `plan_path`, showing a progress bar.
+// Compiles a GGUF file or a Hugging Face folder into `plan_path`, showing a progress bar. The
+// options' KV type becomes the plan's.
 Status BuildPlan(const std::string& path, const std::string& plan_path,
                  const compile::CompileOptions& options, ThreadPool& pool);
 

@@ -56,7 +56,7 @@ class RealGoldenTest : public testing::Test {
     uint8_t sha[SHA256_DIGEST_LENGTH];
     SHA256(reinterpret_cast<const uint8_t*>(ids.data()), ids.size() * sizeof(TokenId), sha);
     for (const uint8_t byte : sha) digest += fmt::format("{:02x}", byte);
-    EXPECT_EQ(digest, ReadJson(golden_ / "perplexity.json")["ids_sha256"]);
+    EXPECT_EQ(digest, ReadJson(golden_ / "perplexity.json")["ids_sha256"].get<std::string>());
     ids.resize(count);
     return ids;
   }

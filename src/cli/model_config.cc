@@ -35,6 +35,9 @@ StatusOr<ModelOptions> MakeModelOptions(const ModelConfig& config) {
                        .max_batch_tokens = config.max_num_batched_tokens,
                        .threads = config.threads,
                        .isa = config.isa,
+                       .device = config.device,
+                       .deterministic = config.deterministic,
+                       .memory_share = config.gpu_memory_utilization,
                        .activations = config.activations,
                        .kv_dtype = config.kv_cache_dtype,
                        .plan_cache = config.plan_cache,
@@ -114,12 +117,18 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
       ->check(CLI::Range(0, INT32_MAX));
   command.Add("threads", &config->threads, "Compute threads (0: all cores)")
       ->check(CLI::Range(0, 1024));
-  command.Add("isa", &config->isa, "Kernel family")
+  command.Add("device", &config->device, "cpu, cuda or cuda:N");
+  command.AddSwitch("deterministic", &config->deterministic,
+                    "On a GPU: answers do not depend on what else runs, at a lower speed");
+  command
+      .Add("gpu-memory-utilization", &config->gpu_memory_utilization,
+           "Share of the GPU's free memory that weights, KV and all else may take")
+      ->check(CLI::Range(0.05, 1.0));
+  command.Add("isa", &config->isa, "Kernel family of the CPU")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
   command.Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
-  command.Add("kv-cache-dtype", &config->kv_cache_dtype, "Type of the KV cache")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  AddKvCacheType(command, &config->kv_cache_dtype);
 }
 
 void AddEngineOptions(Command& command, ModelConfig* config) {
@@ -154,6 +163,13 @@ void AddEngineOptions(Command& command, ModelConfig* config) {
 }
 
 }  // namespace
+
+void AddKvCacheType(Command& command, std::string* type) {
+  command
+      .Add("kv-cache-dtype", type,
+           "Type of K and V in the cache (auto: what the plan was built with, or else bf16)")
+      ->check(CLI::IsMember({"auto", "bf16", "f32", "int8", "fp8"}));
+}
 
 StatusOr<std::string> ModelPath(const std::string& model) {
   if (model.starts_with(kHubPrefix)) {

@@ -27,9 +27,12 @@ struct ModelConfig {
   bool plan_cache = true;
   int32_t max_model_len = 0;
   int32_t threads = 0;
+  std::string device = "cpu";
+  bool deterministic = false;
+  double gpu_memory_utilization = 0.92;
   std::string isa = "auto";
   std::string activations = "int8";
-  std::string kv_cache_dtype = "bf16";
+  std::string kv_cache_dtype = "auto";
 
   int32_t block_size = 16;
   int64_t kv_cache_memory = 0;  // bytes
@@ -47,6 +50,9 @@ struct ModelConfig {
 
 // All of them but the model itself, which is a positional argument here and a flag there.
 void AddModelOptions(Command& command, ModelConfig* config);
+
+// --kv-cache-dtype
+void AddKvCacheType(Command& command, std::string* type);
 
 // Fetches what lies on a hub. Errors name the model.
 StatusOr<std::string> ModelPath(const std::string& model);

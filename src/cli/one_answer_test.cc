@@ -263,6 +263,7 @@ class OneAnswerTest : public testing::Test {
     auto pool = std::make_unique<ThreadPool>(threads);
     StatusOr<plan::Plan> plan = compile::Compile(checkpoint_,
                                                  {.kernels = *ops::SelectKernels("auto"),
+                                                  .kv_type = kv_type_,
                                                   .max_model_len = LongTests() ? 4352 : 1088,
                                                   .max_batch_tokens = LongTests() ? 2048 : 1024},
                                                  *pool);
@@ -369,6 +370,7 @@ class OneAnswerTest : public testing::Test {
     return forks;
   }
 
+  ops::KvType kv_type_ = ops::KvType::kBf16;
   std::shared_ptr<const model::Checkpoint> checkpoint_;
   std::vector<std::shared_ptr<Request>> requests_;
   std::set<std::string> constrained_;  // ids of those with a constraint
@@ -435,6 +437,36 @@ TEST_F(OneAnswerTest, IsTheSameAloneAndInAnyCompany) {
   fmt::print("{} answers, {} rows of logits and {} blocks compared under {} conditions\n",
              alone.tokens.size(), alone.logits.size(), alone.blocks.size(), all.size());
 }
+
+class QuantizedKvTest : public OneAnswerTest, public testing::WithParamInterface<ops::KvType> {};
+
+// The rounding of K and V is a function of the token's own row: what holds of BF16 holds of it.
+TEST_P(QuantizedKvTest, IsTheSameAloneAndInAnyCompany) {
+  kv_type_ = GetParam();
+  if (!LongTests()) requests_.erase(requests_.begin(), requests_.begin() + 6);
+  const Answers alone = RunAlone();
+  EngineOptions drafting;
+  drafting.max_drafts = 6;
+  drafting.test.always_draft = true;
+  drafting.test.preempt_every_n_steps = 5;
+  const std::vector<Conditions> all = {
+      {.name = "one batch, cold then warm", .rounds = 2},
+      {.name = "one thread, chunks of 37", .threads = 1, .chunk = 37},
+      {.name = "drafting and preempting", .options = drafting},
+  };
+  for (const Conditions& conditions : all) {
+    EngineStats stats;
+    const Difference difference = Compare(alone, Run(requests_, conditions, &stats), constrained_);
+    EXPECT_TRUE(difference.none())
+        << conditions.name << ": " << difference.tokens << " answers, " << difference.logits
+        << " rows of logits and " << difference.blocks << " blocks differ";
+    EXPECT_GT(stats.copy_on_writes, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, QuantizedKvTest,
+                         testing::Values(ops::KvType::kInt8, ops::KvType::kFp8),
+                         [](const auto& info) { return ops::Info(info.param).name; });
 
 // The comparison sees a fault in the last bit of one logit.
 TEST_F(OneAnswerTest, ABatchVariantKernelIsSeen) {

@@ -11,8 +11,11 @@
 #include "base/log.h"
 #include "cli/compiled_model.h"
 #include "compile/compiler.h"
+#include "core/block_hash.h"
 #include "grammar/deferred_compiler.h"
 #include "ops/cpu/dispatch.h"
+#include "ops/device_kernels.h"
+#include "runtime/device_runner.h"
 #include "runtime/plan_runner.h"
 
 namespace kvasir::cli {
@@ -20,18 +23,17 @@ namespace {
 
 constexpr int64_t kDefaultSequences = 8;  // of full length that the default KV cache holds
 
-StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
-  if (text.gguf_vocab) return text::Tokenizer::FromGguf(*text.gguf_vocab);
-  if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
-  return absl::NotFoundError(
-      "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
-}
-
 // `vocab` and `eos_ids` are the model's.
 Status LoadText(const ModelOptions& options, const model::TextFiles& text, int32_t vocab,
                 const std::vector<int32_t>& eos_ids, ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
-  KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
+  StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = MakeTokenizer(text);
+  if (absl::IsNotFound(tokenizer.status())) {
+    return absl::NotFoundError(
+        "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
+  }
+  KVASIR_RETURN_IF_ERROR(tokenizer.status());
+  out.tokenizer = *std::move(tokenizer);
   if (!eos_ids.empty()) {
     // It takes as long as all else together, and no request needs it at once.
     out.grammars = std::make_unique<grammar::DeferredCompiler>(
@@ -75,10 +77,14 @@ StatusOr<int32_t> ChooseBlocks(const ModelOptions& options, const plan::Plan& pl
 
 compile::CompileOptions MakeCompileOptions(const ModelOptions& options,
                                            const ops::CpuKernels* kernels) {
+  const bool cpu = options.device == "cpu";
+  const compile::Activations activations = !cpu ? compile::Activations::kBf16
+                                           : options.activations == "f32"
+                                               ? compile::Activations::kF32
+                                               : compile::Activations::kNative;
   return {.kernels = kernels,
-          .activations = options.activations == "f32" ? compile::Activations::kF32
-                                                      : compile::Activations::kNative,
-          .kv_dtype = options.kv_dtype == "f32" ? DType::kF32 : DType::kBf16,
+          .activations = activations,
+          .kv_type = ops::KvTypeOf(options.kv_dtype),
           .block_size = options.block_size,
           .max_model_len = options.max_model_len,
           .max_batch_tokens = options.max_batch_tokens};
@@ -92,7 +98,37 @@ std::string ModelName(const ModelOptions& options, const plan::CompiledModel& mo
   return stem.empty() ? model.name : stem;
 }
 
+StatusOr<std::unique_ptr<runtime::Runner>> MakeCpuRunner(const ModelOptions& options,
+                                                         plan::Plan plan,
+                                                         std::unique_ptr<ThreadPool> pool) {
+  KVASIR_ASSIGN_OR_RETURN(const int32_t blocks, ChooseBlocks(options, plan));
+  return runtime::PlanRunner::Create(std::move(plan), blocks, std::move(pool));
+}
+
+StatusOr<std::unique_ptr<runtime::Runner>> MakeDeviceRunner(const ModelOptions& options,
+                                                            plan::Plan plan,
+                                                            std::unique_ptr<ThreadPool> pool,
+                                                            ops::Accelerator accelerator) {
+  const int64_t blocks = options.kv_cache_bytes / plan.kv.block_bytes();
+  if (options.kv_cache_bytes > 0 && blocks < 2) {
+    return absl::InvalidArgumentError(
+        fmt::format("kv-cache-memory: {} bytes hold fewer than two blocks of {}",
+                    options.kv_cache_bytes, plan.kv.block_bytes()));
+  }
+  return runtime::DeviceRunner::Create(
+      std::move(plan),
+      {.num_blocks = static_cast<int32_t>(std::min<int64_t>(blocks, 1 << 30)),
+       .memory_share = options.memory_share},
+      std::move(pool), std::move(accelerator));
+}
+
 }  // namespace
+
+StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
+  if (text.gguf_vocab) return text::Tokenizer::FromGguf(*text.gguf_vocab);
+  if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
+  return absl::NotFoundError("the model has no tokenizer");
+}
 
 int ComputeThreads(int wanted) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -102,6 +138,11 @@ int ComputeThreads(int wanted) {
 StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
   const compile::CompileOptions compile_options = MakeCompileOptions(options, kernels);
+  ops::Accelerator accelerator;
+  if (options.device != "cpu") {
+    KVASIR_ASSIGN_OR_RETURN(accelerator,
+                            ops::OpenAccelerator(options.device, options.deterministic));
+  }
   auto pool = std::make_unique<ThreadPool>(ComputeThreads(options.threads));
   KVASIR_ASSIGN_OR_RETURN(
       plan::CompiledModel model,
@@ -126,12 +167,22 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   out.info.max_model_len = plan->max_model_len;
   out.info.block_size = plan->kv.block_size;
   out.info.numerics_id = plan->numerics_id;
-  KVASIR_ASSIGN_OR_RETURN(const int32_t blocks, ChooseBlocks(options, *plan));
-  spdlog::info("{}: {} kernels, {} threads, {} KV blocks of {} tokens ({} MiB)", out.info.name,
-               kernels->name, pool->threads(), blocks, plan->kv.block_size,
-               blocks * plan->kv.block_bytes() >> 20);
-  KVASIR_ASSIGN_OR_RETURN(out.runner,
-                          runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool)));
+  const int64_t block_bytes = plan->kv.block_bytes();
+  const char* const kv_type = ops::Info(plan->kv.type).name;
+  const int threads = pool->threads();
+  std::string where = fmt::format("{} kernels", kernels->name);
+  if (accelerator.device != nullptr) {
+    where = accelerator.device->name();
+    out.info.numerics_id =
+        CacheRoot(plan->numerics_id, accelerator.kernels->numerics(), "", "").Hex();
+    KVASIR_ASSIGN_OR_RETURN(out.runner, MakeDeviceRunner(options, *std::move(plan), std::move(pool),
+                                                         std::move(accelerator)));
+  } else {
+    KVASIR_ASSIGN_OR_RETURN(out.runner, MakeCpuRunner(options, *std::move(plan), std::move(pool)));
+  }
+  spdlog::info("{}: {}, {} threads, {} KV blocks of {} tokens in {} ({} MiB)", out.info.name, where,
+               threads, out.runner->num_blocks(), out.runner->block_size(), kv_type,
+               out.runner->num_blocks() * block_bytes >> 20);
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "core/engine_client.h"
 #include "grammar/compiler.h"
+#include "model/checkpoint.h"
 #include "runtime/runner.h"
 #include "text/chat_template.h"
 #include "text/output_format.h"
@@ -23,8 +24,11 @@ struct ModelOptions {
   int32_t max_batch_tokens = 2048;
   int threads = 0;  // 0: all cores
   std::string isa = "auto";
-  std::string activations = "int8";  // or "f32"
-  std::string kv_dtype = "bf16";     // or "f32"
+  std::string device = "cpu";        // or what ops::OpenAccelerator knows
+  bool deterministic = false;        // of a device that is not the CPU, which always is
+  double memory_share = 0.92;        // of that device's memory that may be used
+  std::string activations = "int8";  // or "f32"; of the CPU
+  std::string kv_dtype = "auto";     // the compiled model's, or a name that ops::KvTypeOf knows
   bool plan_cache = true;            // keep what was compiled for the next start
   bool skip_tokenizer = false;
   std::string tool_call_parser = "auto";  // or a name that text/output_format.h knows
@@ -44,6 +48,9 @@ struct ServedModel {
 
 // The compute threads that an option asks for; 0: all cores.
 int ComputeThreads(int wanted);
+
+// NotFound where the model has none.
+StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text);
 
 // Loads and compiles. Errors name the file or option at fault.
 StatusOr<ServedModel> LoadModel(const ModelOptions& options);

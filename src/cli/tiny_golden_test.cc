@@ -8,6 +8,11 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/testing/golden.h"
 #include "cli/testing/whole_model.h"
@@ -19,10 +24,33 @@ namespace {
 using compile::Activations;
 using compile::CompileOptions;
 using compile::Weights;
+using ops::KvType;
+
+constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBf16, KvType::kInt8, KvType::kFp8};
+
 
 // A folder, or the GGUF file in it.
 std::filesystem::path ModelIn(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "model.gguf") ? folder / "model.gguf" : folder;
+}
+
+// The checkpoint of `folder` as if its configuration said to use every expert for every token.
+std::shared_ptr<const model::Checkpoint> LoadWithAllExpertsChosen(
+    const std::filesystem::path& folder) {
+  nlohmann::json config = ReadJson(folder / "config.json");
+  for (const char* count : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+    if (config.contains(count)) config["num_experts_per_tok"] = config[count];
+  }
+  if (config.contains("n_group")) config["topk_group"] = config["n_group"];
+  const std::filesystem::path copy =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("all_experts_{}_{}", getpid(), folder.filename().string());
+  std::filesystem::create_directory(copy);
+  std::filesystem::copy(folder / "model.safetensors", copy);
+  std::ofstream(copy / "config.json") << config;
+  const auto checkpoint = Load(copy);
+  std::filesystem::remove_all(copy);
+  return checkpoint;
 }
 
 class TinyGoldenTest : public testing::TestWithParam<std::string> {
@@ -81,11 +109,10 @@ class TinyGoldenTest : public testing::TestWithParam<std::string> {
     return different;
   }
 
-  void ExpectFusionChangesNoBit() const {
+  void ExpectFusionChangesNoBit(absl::Span<const KvType> kv_types) const {
     for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-      for (const DType kv : {DType::kBf16, DType::kF32}) {
-        CompileOptions fused{
-            .kernels = Kernels("auto"), .activations = activations, .kv_dtype = kv};
+      for (const KvType kv : kv_types) {
+        CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_type = kv};
         CompileOptions plain = fused;
         plain.fuse = false;
         EXPECT_EQ(Difference(fused, plain), 0);
@@ -93,14 +120,17 @@ class TinyGoldenTest : public testing::TestWithParam<std::string> {
     }
   }
 
-  void ExpectFamiliesAgree() const {
+  void ExpectFamiliesAgree(absl::Span<const KvType> kv_types) const {
     for (const char* isa : {"avx2", "avx512"}) {
       if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
-      for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-        CompileOptions scalar{.kernels = Kernels("scalar"), .activations = activations};
-        CompileOptions other = scalar;
-        other.kernels = Kernels(isa);
-        EXPECT_EQ(Difference(scalar, other), 0) << isa;
+      for (const KvType kv : kv_types) {
+        for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+          CompileOptions scalar{
+              .kernels = Kernels("scalar"), .activations = activations, .kv_type = kv};
+          CompileOptions other = scalar;
+          other.kernels = Kernels(isa);
+          EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
+        }
       }
     }
   }
@@ -130,16 +160,18 @@ class TinyGoldenTest : public testing::TestWithParam<std::string> {
   }
 
   // One request, one answer.
-  void ExpectRowsAreAlone() const {
-    Model model(checkpoint_, {.kernels = Kernels("auto")}, 2 * kMaxTokens);
+  void ExpectRowsAreAlone(absl::Span<const KvType> kv_types) const {
     const auto other = prompts_.front()["ids"].get<std::vector<TokenId>>();
-    for (const auto& prompt : prompts_) {
-      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
-      const std::vector<float> whole = model.Prefill(ids);
-      for (const size_t chunk : {1, 5, 64}) {
-        EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+    for (const KvType kv : kv_types) {
+      Model model(checkpoint_, {.kernels = Kernels("auto"), .kv_type = kv}, 2 * kMaxTokens);
+      for (const auto& prompt : prompts_) {
+        const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+        const std::vector<float> whole = model.Prefill(ids);
+        for (const size_t chunk : {1, 5, 64}) {
+          EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+        }
+        EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
       }
-      EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
     }
   }
 
@@ -175,7 +207,7 @@ double Bf16KvBound(const std::string& architecture) {
 
 TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   CompileOptions options = Reference();
-  options.kv_dtype = DType::kBf16;
+  options.kv_type = KvType::kBf16;
   Model model(checkpoint_, options, kMaxTokens);
   const double difference = LargestDifference(
       model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
@@ -183,14 +215,40 @@ TEST_P(TinyGoldenTest, Bf16KvStaysClose) {
   fmt::print("{}: BF16 KV moves a logit by at most {:.2e} std\n", GetParam(), difference);
 }
 
-TEST_P(TinyGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit(); }
+// Against the same model with KV in F32, which meets the reference. What rounding changes makes
+// experts choose others at near ties, from where on it is another model: so all are chosen here.
+TEST_P(TinyGoldenTest, QuantizedKvStaysClose) {
+  const auto checkpoint = LoadWithAllExpertsChosen(folder_);
+  Model reference(checkpoint, Reference(), kMaxTokens);
+  for (const auto& [type, bound] :
+       {std::pair{KvType::kInt8, 0.13}, std::pair{KvType::kFp8, 0.47}}) {
+    CompileOptions options = Reference();
+    options.kv_type = type;
+    Model model(checkpoint, options, kMaxTokens);
+    double difference = 0;
+    for (const auto& prompt : prompts_) {
+      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+      const std::vector<float> expected = reference.Prefill(ids), actual = model.Prefill(ids);
+      for (const auto& [id, value] :
+           prompt["top16"].get<std::vector<std::pair<size_t, double>>>()) {
+        difference = std::max<double>(
+            difference, std::abs(actual[id] - expected[id]) / prompt["std"].get<double>());
+      }
+    }
+    EXPECT_LE(difference, bound);
+    fmt::print("{}: {} KV moves a logit by at most {:.2e} std\n", GetParam(), ops::Info(type).name,
+               difference);
+  }
+}
 
-TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) { ExpectFamiliesAgree(); }
+TEST_P(TinyGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit(kKvTypes); }
+
+TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) { ExpectFamiliesAgree(kKvTypes); }
 
 TEST_P(TinyGoldenTest, APlanOutOfAFileChangesNoBit) { ExpectPlanFileChangesNoBit(); }
 
 // One request, one answer, in every architecture.
-TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone(); }
+TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone(kKvTypes); }
 
 // ---- Quantised checkpoints ----
 
@@ -216,7 +274,7 @@ TEST_P(QuantizedGoldenTest, ExpandedWeightsMeetTheReference) {
 TEST_P(QuantizedGoldenTest, OnlyActivationsAreRounded) {
   const bool floats = GetParam() == "float_quantized" || GetParam().ends_with("fp8_block");
   const double difference =
-      DifferenceInDeviations({.kernels = Kernels("scalar"), .kv_dtype = DType::kF32});
+      DifferenceInDeviations({.kernels = Kernels("scalar"), .kv_type = KvType::kF32});
   EXPECT_LE(difference, floats ? 1e-4 : GetParam() == "gpt_oss_mxfp4" ? 0.04 : 0.025);
   fmt::print("{}: native activations move a logit by at most {:.2e} std\n", GetParam(), difference);
 }
@@ -229,17 +287,19 @@ TEST_P(QuantizedGoldenTest, RoundedAgainStaysClose) {
       {Weights::kInt8, 0.04}, {Weights::kFp8, 0.15}, {Weights::kInt4, 0.5}};
   for (const auto& [weights, bound] : roundings) {
     const double difference = DifferenceInDeviations(
-        {.kernels = Kernels("auto"), .weights = weights, .kv_dtype = DType::kF32});
+        {.kernels = Kernels("auto"), .weights = weights, .kv_type = KvType::kF32});
     EXPECT_LE(difference, bound) << static_cast<int>(weights);
     fmt::print("{}: rounding {} moves a logit by at most {:.2e} std\n", GetParam(),
                static_cast<int>(weights), difference);
   }
 }
 
-TEST_P(QuantizedGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit(); }
-TEST_P(QuantizedGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) { ExpectFamiliesAgree(); }
+TEST_P(QuantizedGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit({KvType::kBf16}); }
+TEST_P(QuantizedGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
+  ExpectFamiliesAgree({KvType::kBf16});
+}
 TEST_P(QuantizedGoldenTest, APlanOutOfAFileChangesNoBit) { ExpectPlanFileChangesNoBit(); }
-TEST_P(QuantizedGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone(); }
+TEST_P(QuantizedGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone({KvType::kBf16}); }
 
 INSTANTIATE_TEST_SUITE_P(Formats, QuantizedGoldenTest,
                          testing::Values("awq", "gptq", "gptq_v2", "gptq_act_order", "packed",
@@ -247,6 +307,30 @@ INSTANTIATE_TEST_SUITE_P(Formats, QuantizedGoldenTest,
                                          "fp8_block", "gguf_iq4_nl_mxfp4", "gpt_oss_mxfp4",
                                          "deepseek_fp8_block"),
                          [](const auto& info) { return info.param; });
+
+// ---- Types of KV ----
+
+TEST(KvTypeTest, IsThePlansUnlessTheOptionsSayAnother) {
+  const auto checkpoint = Load(Golden() / "tiny" / "llama");
+  ThreadPool pool(1);
+  const auto plan_with = [&](std::optional<KvType> wanted) {
+    CompileOptions options{.kernels = Kernels("auto")};
+    auto model = compile::CompileModel(checkpoint, options, pool);
+    KVASIR_CHECK(model.ok(), "the model compiles");
+    model->kv_type = KvType::kInt8;
+    options.kv_type = wanted;
+    auto plan = compile::MakePlan(*std::move(model), options);
+    KVASIR_CHECK(plan.ok(), "a plan is made");
+    return *std::move(plan);
+  };
+  std::set<std::string> ids;
+  for (const KvType kv : kKvTypes) {
+    const plan::Plan plan = plan_with(kv);
+    EXPECT_EQ(plan.kv.type, kv);
+    EXPECT_TRUE(ids.insert(plan.numerics_id).second);
+  }
+  EXPECT_EQ(plan_with(std::nullopt).kv.type, KvType::kInt8);
+}
 
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyGoldenTest,
                          testing::Values("llama", "llama_tied", "mistral", "qwen2", "qwen3",

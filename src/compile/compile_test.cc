@@ -141,6 +141,26 @@ TEST(PassesTest, AnOrderOfColumnsIsMadeByANodeOfItsOwn) {
   EXPECT_THAT(named, testing::ElementsAre("wq", "down"));  // wk shares that of wq
 }
 
+TEST(PassesTest, WhatProductsAttentionAndGatesReadBecomesBf16) {
+  Graph g = OneLayer();
+  FuseRopeKvWrite(g);
+  FuseSharedInput(g, [](const std::string& a, const std::string& b) { return a[0] == b[0]; });
+  FuseGate(g);
+  FuseResidual(g);
+  NarrowToBf16(g);
+  InsertQuantize(g, [](const std::string&) { return ValueType::kBf16; });
+  FuseQuantize(g);
+  ASSERT_TRUE(Verify(g).ok()) << Print(g);
+  const auto type = [&](Op op) { return g.values[Find(g, op).outputs[0]].type; };
+  EXPECT_EQ(type(Op::kEmbed), ValueType::kFloat);
+  EXPECT_EQ(type(Op::kMatmul), ValueType::kFloat) << "what is rotated next";
+  for (const Op op : {Op::kRmsNorm, Op::kRopeKvWrite, Op::kAttention, Op::kGated}) {
+    EXPECT_EQ(type(op), ValueType::kBf16) << Name(op);
+  }
+  EXPECT_EQ(g.values[g.logits].type, ValueType::kFloat);
+  EXPECT_EQ(Count(g, Op::kQuantize), 1) << Print(g);  // of the stream, for the head
+}
+
 TEST(PassesTest, UnreadNodesGoAndEffectsStay) {
   Graph g = OneLayer();
   const size_t before = g.nodes.size();

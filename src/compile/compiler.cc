@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "compile/key_centers.h"
 #include "compile/memory_plan.h"
 #include "compile/passes.h"
 #include "core/block_hash.h"
@@ -41,6 +42,20 @@ int64_t GroupFor(int64_t cols, const CompileOptions& options) {
   return group;
 }
 
+bool HasFourBits(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+    case DType::kIq4Nl:
+    case DType::kMxfp4:
+    case DType::kInt4:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // The panels that a matrix is rounded to, or those of what is stored. What chooses experts stays as
 // it is: it is small, and a choice cannot be nearly right.
 PanelLayout Rounded(const std::string& name, const TensorView& tensor,
@@ -51,6 +66,7 @@ PanelLayout Rounded(const std::string& name, const TensorView& tensor,
   if (options.weights == Weights::kFp8) return PanelFormat::kF8E4M3;
   if (tensor.cols % ops::kGroup != 0) return stored;
   const bool int8 = options.weights == Weights::kInt8;
+  if (!int8 && HasFourBits(tensor.dtype)) return stored;
   return {int8 ? PanelFormat::kInt8 : PanelFormat::kInt4Zero, GroupFor(tensor.cols, options)};
 }
 
@@ -58,6 +74,7 @@ PanelLayout Rounded(const std::string& name, const TensorView& tensor,
 PanelLayout LayoutFor(const Checkpoint& checkpoint, const std::string& name,
                       const CompileOptions& options) {
   const PanelLayout stored = Rounded(name, *checkpoint.Find(name), options);
+  if (options.activations == Activations::kBf16) return PanelFormat::kBf16Rows;
   if (options.activations == Activations::kF32) {
     return ops::IsQuantized(stored.format) ? PanelFormat::kF32 : stored;
   }
@@ -77,7 +94,8 @@ absl::Span<const int32_t> OrderFor(const Checkpoint& checkpoint, const std::stri
 
 ValueType ActivationFor(PanelFormat format) {
   if (ops::IsQuantized(format)) return ValueType::kQuantized;
-  return format == PanelFormat::kBf16Pairs ? ValueType::kBf16 : ValueType::kFloat;
+  const bool bf16 = format == PanelFormat::kBf16Pairs || format == PanelFormat::kBf16Rows;
+  return bf16 ? ValueType::kBf16 : ValueType::kFloat;
 }
 
 void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions& options) {
@@ -96,6 +114,7 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
     FoldScales(graph);
     FuseResidual(graph);
   }
+  if (options.activations == Activations::kBf16) NarrowToBf16(graph);
   InsertQuantize(graph, activation);
   if (options.fuse) FuseQuantize(graph);
   RemoveDeadNodes(graph);
@@ -139,7 +158,7 @@ class Packer {
     out.gate = node.gate;
     out.routing = node.routing;
     if (node.op == Op::kMatmul || node.op == Op::kGroupedMatmul) {
-      KVASIR_ASSIGN_OR_RETURN(out.matrix, AddMatrix(node.weights));
+      KVASIR_ASSIGN_OR_RETURN(out.matrix, AddMatrix(node));
       KVASIR_ASSIGN_OR_RETURN(out.bias, AddBias(node));
     }
     if (node.op == Op::kQuantize && !node.weights.empty()) {
@@ -162,12 +181,20 @@ class Packer {
   }
 
  private:
-  StatusOr<int32_t> AddMatrix(const std::vector<std::string>& weights) {
+  StatusOr<int32_t> AddMatrix(const Node& node) {
+    const std::vector<std::string>& weights = node.weights;
     std::vector<ops::MatrixSource> sources;
     for (const std::string& name : weights) {
       sources.push_back(SourceOf(*checkpoint_.Find(name)));
     }
     const PanelLayout layout = LayoutFor(checkpoint_, weights[0], options_);
+    if (sources[0].cols % ops::UnitOf(layout).columns != 0) {
+      return absl::UnimplementedError(
+          fmt::format("tensor '{}' has {} columns: {} takes multiples of {}", weights[0],
+                      sources[0].cols, ops::Name(layout.format), ops::UnitOf(layout).columns));
+    }
+    KVASIR_ASSIGN_OR_RETURN(const auto rounded, RoundCalibrated(node, layout, sources));
+    for (size_t i = 0; i < rounded.size(); ++i) sources[i].rounded = rounded[i];
     StatusOr<ops::PackedMatrix> matrix = ops::Pack(sources, layout, pool_);
     if (!matrix.ok()) {
       return Status(matrix.status().code(),
@@ -176,6 +203,22 @@ class Packer {
     }
     model_.matrices.push_back(*std::move(matrix));
     return static_cast<int32_t>(model_.matrices.size()) - 1;
+  }
+
+  // The rows of each source, where they are rounded to integers and what they are multiplied with is
+  // known.
+  StatusOr<std::vector<std::vector<ops::IntegerRow>>> RoundCalibrated(
+      const Node& node, PanelLayout layout, absl::Span<const ops::MatrixSource> sources) {
+    std::vector<std::vector<ops::IntegerRow>> out;
+    const bool rounds = ops::HasGroups(layout.format) && layout != ops::StoredLayout(sources[0]);
+    if (!rounds || options_.calibration == nullptr || node.op != Op::kMatmul) return out;
+    KVASIR_ASSIGN_OR_RETURN(const ops::RoundingFactor* factor,
+                            options_.calibration->FactorOf(node.weights[0]));
+    if (factor == nullptr) return out;
+    for (const ops::MatrixSource& source : sources) {
+      out.push_back(ops::RoundCalibrated(source, layout, *factor, pool_));
+    }
+    return out;
   }
 
   StatusOr<int32_t> AddBias(const Node& node) {
@@ -246,7 +289,7 @@ bool DependsOnLength(const CompiledModel& model) {
 std::string NumericsId(const Plan& plan) {
   const std::string text = fmt::format(
       "cpu-2 activations={} group={} pairs={} kv={} unit={} tile={} supertile={} len={}",
-      plan.activations, ops::kGroup, HasPairs(plan), Info(plan.kv.dtype).name, ops::kKvUnit,
+      plan.activations, ops::kGroup, HasPairs(plan), ops::Info(plan.kv.type).name, ops::kKvUnit,
       ops::kKvTile, ops::kKvSuperTile, DependsOnLength(plan) ? plan.max_model_len : 0);
   return CacheRoot(text, "", "", "").Hex();
 }
@@ -314,12 +357,23 @@ CompiledModel Describe(const Checkpoint& checkpoint, const CompileOptions& optio
   return out;
 }
 
+plan::KvLayout KvLayoutOf(const CompiledModel& model, const CompileOptions& options) {
+  return {.block_size = options.block_size,
+          .layers = model.layers,
+          .kv_heads = model.kv_heads,
+          .k_dim = model.k_dim,
+          .v_dim = model.v_dim,
+          .v_in_k = model.v_in_k,
+          .type = options.kv_type.value_or(model.kv_type)};
+}
+
 // Of the weights as they are used.
 std::string Fingerprint(const Checkpoint& checkpoint, const CompileOptions& options) {
   std::string stored = model::WeightsFingerprint(checkpoint);
   if (options.weights == Weights::kStored) return stored;
   const std::string rounding =
-      fmt::format("{} {}", static_cast<int>(options.weights), options.group_size);
+      fmt::format("{} {} {}", static_cast<int>(options.weights), options.group_size,
+                  options.calibration != nullptr ? options.calibration->id() : "");
   return CacheRoot(stored, rounding, "", "").Hex();
 }
 
@@ -344,6 +398,17 @@ StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoin
   return out;
 }
 
+StatusOr<std::vector<std::vector<std::string>>> ProductWeights(const Checkpoint& checkpoint,
+                                                               const CompileOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const Graph graph, OptimizedGraph(checkpoint, options));
+  std::vector<std::vector<std::string>> out;
+  for (const Node& node : graph.nodes) {
+    const bool product = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul;
+    out.push_back(product ? node.weights : std::vector<std::string>());
+  }
+  return out;
+}
+
 StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   KVASIR_RETURN_IF_ERROR(
       CheckOptions(options, LongestContext(model.context_length, model.ropes.front())));
@@ -358,8 +423,7 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   plan.max_model_len = options.max_model_len > 0 ? options.max_model_len : plan.context_length;
   plan.max_batch_tokens = options.max_batch_tokens;
   plan.max_output_rows = options.max_batch_tokens;
-  plan.kv = {options.block_size, plan.layers, plan.kv_heads,   plan.k_dim,
-             plan.v_dim,         plan.v_in_k, options.kv_dtype};
+  plan.kv = KvLayoutOf(plan, options);
   plan.kernels = options.kernels;
   MemoryPlan memory = PlanMemory(GraphOf(plan), plan.max_batch_tokens, plan.max_output_rows);
   plan.arena_bytes = memory.arena_bytes;
@@ -376,6 +440,8 @@ StatusOr<Plan> MakePlan(CompiledModel model, const CompileOptions& options) {
   for (const model::RopeConfig& rope : plan.ropes) {
     plan.rotations.push_back(MakeRotation(rope, plan.context_length, plan.max_model_len));
   }
+  plan.key_centers.resize(plan.layers);
+  if (ops::HasScales(plan.kv.type)) plan.key_centers = KeyCenters(plan, plan.max_model_len);
   plan.numerics_id = NumericsId(plan);
   return plan;
 }
@@ -407,6 +473,10 @@ StatusOr<std::string> Explain(const Checkpoint& checkpoint, const CompileOptions
       options.max_batch_tokens, memory.arena_bytes,
       100.0 * (memory.arena_bytes - memory.peak_live_bytes) /
           std::max<int64_t>(memory.peak_live_bytes, 1));
+  const plan::KvLayout kv = KvLayoutOf(Describe(checkpoint, options), options);
+  out += fmt::format("KV in {}: {} bytes a token, in blocks of {} tokens and {} bytes\n",
+                     ops::Info(kv.type).name, kv.layers * kv.layer_bytes() / kv.block_size,
+                     kv.block_size, kv.block_bytes());
   return out;
 }
 

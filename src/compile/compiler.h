@@ -5,9 +5,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "compile/calibration.h"
 #include "model/checkpoint.h"
 #include "plan/plan.h"
 
@@ -16,17 +20,26 @@ namespace kvasir::compile {
 enum class Activations : uint8_t {
   kNative,  // int8 for quantised weights, BF16 or float for float ones
   kF32,     // weights expanded to float, all arithmetic in float: a reference, slow and large
+  kBf16,    // weights and most activations in BF16: for devices with memory of their own
 };
 
 constexpr const char* Name(Activations activations) {
-  return activations == Activations::kF32 ? "f32" : "int8";
+  switch (activations) {
+    case Activations::kNative:
+      return "int8";
+    case Activations::kF32:
+      return "f32";
+    case Activations::kBf16:
+      return "bf16";
+  }
+  return "?";
 }
 
 // What the matrices of products become.
 enum class Weights : uint8_t {
   kStored,  // as the checkpoint has them
   kInt8,    // rounded to 8 bits
-  kInt4,    // rounded to 4 bits with zero points
+  kInt4,    // rounded to 4 bits with zero points, but for what has 4 bits already
   kFp8,     // rounded to floats of 8 bits (E4M3), a scale for each row
 };
 
@@ -38,11 +51,13 @@ struct CompileOptions {
   // Columns that share a scale of kInt8 and kInt4, a multiple of 32; 0: of kInt8 a row, of kInt4
   // 128. A matrix whose columns are no multiple has the largest of its halves, from 32, that fits.
   int32_t group_size = 0;
+  // For rounding to integers; null: each weight is rounded on its own. Not owned.
+  Calibration* calibration = nullptr;
   bool fuse = true;  // false keeps the graph as the architecture built it, for tests
   // How it is run.
-  DType kv_dtype = DType::kBf16;  // or kF32
-  int32_t block_size = 16;        // tokens a KV block, a multiple of 16
-  int32_t max_model_len = 0;      // 0: the model's context length
+  std::optional<ops::KvType> kv_type;  // not set: the compiled model's
+  int32_t block_size = 16;             // tokens a KV block, a multiple of 16
+  int32_t max_model_len = 0;           // 0: the model's context length
   int32_t max_batch_tokens = 2048;
 };
 
@@ -53,6 +68,10 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 StatusOr<plan::CompiledModel> CompileModel(std::shared_ptr<const model::Checkpoint> checkpoint,
                                            const CompileOptions& options, ThreadPool& pool,
                                            const Progress& progress = {});
+
+// The weights of each product of the compiled model's nodes, and none of the others.
+StatusOr<std::vector<std::vector<std::string>>> ProductWeights(const model::Checkpoint& checkpoint,
+                                                               const CompileOptions& options);
 
 // FailedPrecondition when the model was compiled for instructions that the kernels do not have.
 StatusOr<plan::Plan> MakePlan(plan::CompiledModel model, const CompileOptions& options);

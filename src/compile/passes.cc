@@ -194,6 +194,30 @@ void FuseResidual(Graph& graph) {
   EraseMarked(graph, dead);
 }
 
+void NarrowToBf16(Graph& graph) {
+  const auto makes = [](const Node& node) {
+    return (node.op == Op::kMatmul && !node.residual) || node.op == Op::kRmsNorm ||
+           node.op == Op::kRopeKvWrite || node.op == Op::kAttention || node.op == Op::kGated;
+  };
+  const auto reads = [](const Node& node, size_t operand) {
+    return (node.op == Op::kMatmul && operand == 0) || node.op == Op::kAttention ||
+           node.op == Op::kGated;
+  };
+  std::vector<bool> stays(graph.values.size(), false);
+  stays[graph.logits] = true;
+  for (const Node& node : graph.nodes) {
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!reads(node, i)) stays[node.inputs[i].value] = true;
+    }
+    for (ValueId v : node.outputs) {
+      if (!makes(node)) stays[v] = true;
+    }
+  }
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    if (!stays[v]) graph.values[v].type = ValueType::kBf16;
+  }
+}
+
 void InsertQuantize(Graph& graph,
                     const std::function<Activation(const std::string&)>& activation_of) {
   struct Made {
@@ -207,7 +231,8 @@ void InsertQuantize(Graph& graph,
     const Activation wanted = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul
                                   ? activation_of(node.weights[0])
                                   : ValueType::kFloat;
-    if (wanted.type != ValueType::kFloat) {
+    if (wanted.type != ValueType::kFloat &&
+        graph.values[node.inputs[0].value].type != wanted.type) {
       const Operand from = node.inputs[0];
       auto it = std::find_if(made.begin(), made.end(), [&](const Made& m) {
         return m.from == from && m.activation == wanted;

@@ -1,5 +1,5 @@
-// Graph rewrites. Each is small, keeps the result the same bit by bit (no pass reorders a sum), and
-// leaves a graph that Verify accepts.
+// Graph rewrites. Each is small, keeps the result the same bit by bit (no pass reorders a sum) but
+// where it says so, and leaves a graph that Verify accepts.
 #pragma once
 
 #include <absl/types/span.h>
@@ -28,6 +28,10 @@ void FoldScales(graph::Graph& graph);
 
 // x + product, where neither is used elsewhere afterwards -> a product that adds onto x in place.
 void FuseResidual(graph::Graph& graph);
+
+// What products, attention and gates alone read -> BF16. The stream of residuals, what is rotated
+// or normalised next, and the logits stay float. (The only pass that changes the result.)
+void NarrowToBf16(graph::Graph& graph);
 
 // What a product's weights want of its input.
 struct Activation {

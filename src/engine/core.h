@@ -86,7 +86,8 @@ class Core {
   // Rows of logits to draw from: that of the last known token, then those of its drafts.
   struct Draw {
     Sequence* sequence = nullptr;
-    absl::Span<const float> logits;  // [rows, vocab]
+    absl::Span<const float> logits;   // [rows, vocab]
+    absl::Span<const TokenId> drawn;  // [rows] instead, where the runner drew
     std::shared_ptr<const GuideJob> guides;
     // What came of it.
     std::vector<TokenOut> outs;
@@ -152,7 +153,9 @@ class Core {
   // draw.cc: from rows of logits to tokens
   void AskForGuides(Sequence& sequence, int32_t drafts);
   bool GuidesAreLate(Sequence& sequence);
-  void AddDraw(Sequence& sequence, absl::Span<const float> logits);  // [rows, vocab]
+  std::optional<RowDraw> RunnersDraw(const Sequence& sequence, int32_t rows) const;
+  void AddDraw(Sequence& sequence, absl::Span<const float> logits, absl::Span<const TokenId> drawn);
+  int32_t RowsOf(const Draw& draw) const;
   void ResumeStalled();
   void RunDraws();
   void ForkChoices();
@@ -210,6 +213,7 @@ class Core {
   std::vector<std::vector<TokenId>> inputs_;  // of items with drafts
   std::vector<float> logits_;                 // [rows, vocab]
   std::vector<float> hidden_;                 // [rows, hidden size]
+  std::vector<TokenId> drawn_;                // [rows]
   std::vector<Draw> draws_;
   std::vector<sample::Sampler> samplers_;  // one a thread of the pool
   int64_t guides_asked_ = 0;

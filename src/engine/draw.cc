@@ -31,14 +31,41 @@ bool Core::GuidesAreLate(Sequence& sequence) {
   return !guide_pool_.Done(*sequence.guides, *guide_deadline_);
 }
 
-void Core::AddDraw(Sequence& sequence, absl::Span<const float> logits) {
+// What a runner can draw itself, because nothing but the raw logits and the noise decides. (What
+// leaves the first row as it is leaves those of the drafts behind it.)
+std::optional<RowDraw> Core::RunnersDraw(const Sequence& sequence, int32_t rows) const {
+  const SamplingParams& params = sequence.sampling();
+  // A prompt that is computed becomes the first of the choices that are still wanted.
+  const std::vector<int32_t>& choices = sequence.group().open_choices;
+  const bool one_choice = sequence.forked() || choices.size() == 1;
+  const int32_t choice = sequence.forked() || !one_choice ? sequence.choice() : choices.front();
+  if (!runner_.draws() || rows == 0 || options_.test.on_logits || sequence.cursor() ||
+      sequence.group().beams || sequence.request().NeedsPromptRows() || params.logprobs >= 0 ||
+      !sample::LeavesLogits(params, PositionOf(sequence, nullptr))) {
+    return std::nullopt;
+  }
+  const std::optional<RowDraw> draw = sample::DrawOf(params, choice, sequence.outputs());
+  if (!draw || (draw->temperature > 0 && (rows > 1 || !one_choice))) return std::nullopt;
+  return draw;
+}
+
+int32_t Core::RowsOf(const Draw& draw) const {
+  if (!draw.drawn.empty()) return static_cast<int32_t>(draw.drawn.size());
+  return static_cast<int32_t>(draw.logits.size()) / model_.vocab_size;
+}
+
+void Core::AddDraw(Sequence& sequence, absl::Span<const float> logits,
+                   absl::Span<const TokenId> drawn) {
   if (GuidesAreLate(sequence)) {
     const absl::Span<const float> row = logits.first(model_.vocab_size);
     sequence.held_logits.assign(row.begin(), row.end());
     ++counters_.late_guides;
     return;
   }
-  draws_.push_back({.sequence = &sequence, .logits = logits, .guides = std::move(sequence.guides)});
+  draws_.push_back({.sequence = &sequence,
+                    .logits = logits,
+                    .drawn = drawn,
+                    .guides = std::move(sequence.guides)});
 }
 
 void Core::ResumeStalled() {
@@ -74,7 +101,7 @@ void Core::RunDraws() {
 }
 
 void Core::CountDrafts(const Draw& draw) {
-  const int32_t tried = static_cast<int32_t>(draw.logits.size() / model_.vocab_size) - 1;
+  const int32_t tried = RowsOf(draw) - 1;
   if (tried == 0 || draw.rows_used == 0) return;
   const int32_t kept = draw.rows_used - 1;
   counters_.drafted_tokens += tried;
@@ -100,8 +127,10 @@ void Core::ForkChoices() {
     MakeRunning(std::move(owned));
     for (size_t c = 1; c < choices.size(); ++c) {
       std::unique_ptr<Sequence> fork = first.Fork(choices[c]);
-      draws_.push_back(
-          {.sequence = fork.get(), .logits = draws_[i].logits, .guides = draws_[i].guides});
+      draws_.push_back({.sequence = fork.get(),
+                        .logits = draws_[i].logits,
+                        .drawn = draws_[i].drawn,
+                        .guides = draws_[i].guides});
       MakeRunning(std::move(fork));
       ++counters_.forks;
     }
@@ -113,7 +142,7 @@ void Core::DrawRows(Draw& draw, sample::Sampler& sampler) const {
   Sequence& sequence = *draw.sequence;
   if (sequence.group().beams) return MakeOffer(draw, sampler);
   const std::vector<TokenId> drafts = std::exchange(sequence.drafts, {});
-  const int32_t rows = static_cast<int32_t>(draw.logits.size()) / model_.vocab_size;
+  const int32_t rows = RowsOf(draw);
   const int32_t length = sequence.length();
   bool goes_on = true;
   for (int32_t row = 0; goes_on && row < rows; ++row) {
@@ -153,6 +182,7 @@ sample::Position Core::PositionOf(const Sequence& sequence, const grammar::Guide
 }
 
 StatusOr<TokenOut> Core::DrawRow(const Draw& draw, int32_t row, sample::Sampler& sampler) const {
+  if (!draw.drawn.empty()) return sample::Sampler::Drawn(draw.drawn[row]);
   const Sequence& sequence = *draw.sequence;
   const absl::Span<const float> logits = RowOf(draw.logits, row);
   KVASIR_ASSIGN_OR_RETURN(const grammar::Guide* guide, GuideOf(draw, row));

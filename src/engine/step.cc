@@ -256,7 +256,9 @@ void Core::AssembleBatch() {
                                 .start = sequence.computed,
                                 .blocks = sequence.page_table(),
                                 .logits = std::max(0, drafts + 1)});
-    if (sequence.request().NeedsPromptRows()) AskForRows(item, &batch_.sequences.back());
+    BatchSequence& share = batch_.sequences.back();
+    if (sequence.request().NeedsPromptRows()) AskForRows(item, &share);
+    share.draw = RunnersDraw(sequence, share.logits);
   }
 }
 
@@ -271,14 +273,17 @@ absl::Span<const TokenId> Core::InputOf(const Item& item) {
 }
 
 Status Core::RunBatch() {
-  size_t logits = 0, hidden = 0;
+  size_t logits = 0, hidden = 0, drawn = 0;
   for (const BatchSequence& sequence : batch_.sequences) {
-    logits += static_cast<size_t>(sequence.logits) * model_.vocab_size;
+    const size_t rows = sequence.logits;
+    (sequence.draw ? drawn : logits) += sequence.draw ? rows : rows * model_.vocab_size;
     hidden += static_cast<size_t>(sequence.hidden) * runner_.hidden_size();
   }
   if (logits_.size() < logits) logits_.resize(logits);
   if (hidden_.size() < hidden) hidden_.resize(hidden);
+  drawn_.resize(drawn);
   return runner_.Run(batch_, {.logits = absl::MakeSpan(logits_).first(logits),
+                              .drawn = absl::MakeSpan(drawn_),
                               .hidden = absl::MakeSpan(hidden_).first(hidden)});
 }
 
@@ -287,15 +292,18 @@ void Core::CommitBatch() {
   guide_deadline_.reset();
   absl::Span<const float> logits = absl::MakeConstSpan(logits_);
   absl::Span<const float> hidden = absl::MakeConstSpan(hidden_);
-  const auto take = [](absl::Span<const float>& rows, size_t size) {
-    const absl::Span<const float> taken = rows.first(size);
+  absl::Span<const TokenId> drawn = absl::MakeConstSpan(drawn_);
+  const auto take = [](auto& rows, size_t size) {
+    const auto taken = rows.first(size);
     rows.remove_prefix(size);
     return taken;
   };
   for (size_t i = 0; i < items_.size(); ++i) {
     const Item& item = items_[i];
     const BatchSequence& share = batch_.sequences[i];
-    const auto own_logits = take(logits, static_cast<size_t>(share.logits) * model_.vocab_size);
+    const size_t own_rows = share.logits;
+    const auto own_logits = take(logits, share.draw ? 0 : own_rows * model_.vocab_size);
+    const auto own_drawn = take(drawn, share.draw ? own_rows : 0);
     const auto own_hidden = take(hidden, static_cast<size_t>(share.hidden) * runner_.hidden_size());
     CountItem(item);
     Sequence& sequence = *item.sequence;
@@ -307,7 +315,8 @@ void Core::CommitBatch() {
       Finish(sequence, FinishReason::kLength);
     } else {
       const size_t rows = share.start + item.tokens - sequence.length() + 1;
-      AddDraw(sequence, own_logits.last(rows * model_.vocab_size));
+      AddDraw(sequence, own_logits.last(share.draw ? 0 : rows * model_.vocab_size),
+              own_drawn.last(share.draw ? rows : 0));
     }
   }
   RunDraws();

@@ -130,8 +130,12 @@ class Verifier {
 
   Status CheckTypes(const Node& node) const {
     const bool product = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul;
+    const bool reads_bf16 = node.op == Op::kAttention || node.op == Op::kGated;
     for (size_t i = product ? 1 : 0; i < node.inputs.size(); ++i) {
-      if (In(node, i).type != ValueType::kFloat) return Fail("an operand is no float");
+      const ValueType type = In(node, i).type;
+      if (type != ValueType::kFloat && !(reads_bf16 && type == ValueType::kBf16)) {
+        return Fail("an operand is no float");
+      }
     }
     // Products read whole rows.
     if (product && node.inputs[0] != graph_.Whole(node.inputs[0].value)) {
@@ -144,7 +148,10 @@ class Verifier {
     if (node.outputs.empty()) return absl::OkStatus();
     const bool any = node.op == Op::kQuantize || node.op == Op::kGated ||
                      (node.op == Op::kRmsNorm && node.head_width == 0);
-    if (!any && Out(node).type != ValueType::kFloat) return Fail("the result is no float");
+    const bool bf16 = Out(node).type == ValueType::kBf16 && node.outputs[0] != graph_.logits &&
+                      (reads_bf16 || node.op == Op::kRopeKvWrite || node.op == Op::kRmsNorm ||
+                       (node.op == Op::kMatmul && !node.residual));
+    if (!any && !bf16 && Out(node).type != ValueType::kFloat) return Fail("the result is no float");
     return absl::OkStatus();
   }
 

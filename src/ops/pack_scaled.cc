@@ -11,10 +11,6 @@
 namespace kvasir::ops {
 namespace {
 
-bool HasZero(PanelFormat format) {
-  return format == PanelFormat::kInt4Zero || format == PanelFormat::kInt8Zero;
-}
-
 // Scales as fp16 times one factor of the row, which is a power of two where they differ. False
 // where that would round one.
 bool SplitScales(const std::vector<float>& scales, float* factor, std::vector<Fp16>& halves) {
@@ -69,7 +65,7 @@ Status PackF8Stored(const MatrixSource& source, int64_t index, int64_t row, uint
     bool same = GetFloat(panel, slot) == of_block;
     for (int64_t c = begin; c < end; ++c) {
       const uint8_t* element = first + c * step;
-      if (IsNan(F8E4M3{*element})) return absl::InvalidArgumentError("has a weight that is NaN");
+      if (IsNan(Fp8{*element})) return absl::InvalidArgumentError("has a weight that is NaN");
       q[c * kPanelRows + row] = *element;
       // Of a row without strides the ends of a block show whether it has one scale.
       if (dense && c != begin && c + 1 != end) continue;
@@ -87,6 +83,10 @@ Status PackF8Stored(const MatrixSource& source, int64_t index, int64_t row, uint
 
 int BitsOf(PanelFormat format) {
   return format == PanelFormat::kInt4 || format == PanelFormat::kInt4Zero ? 4 : 8;
+}
+
+bool HasZero(PanelFormat format) {
+  return format == PanelFormat::kInt4Zero || format == PanelFormat::kInt8Zero;
 }
 
 int64_t UnitHead(PanelFormat format) {
@@ -112,7 +112,9 @@ Status PackIntegerRow(const MatrixSource& source, int64_t index, PanelLayout lay
   const int bits = BitsOf(layout.format);
   const bool has_zero = HasZero(layout.format);
   IntegerRow values;
-  if (StoredLayout(source) == layout) {
+  if (!source.rounded.empty()) {
+    values = source.rounded[index];
+  } else if (StoredLayout(source) == layout) {
     LoadIntegers(*source.scaled, source.cols, index, values);
   } else {
     scratch.resize(source.cols);

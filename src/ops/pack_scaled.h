@@ -9,8 +9,10 @@
 
 namespace kvasir::ops {
 
-// Bits of an integer of a format with groups, and the bytes before the groups of a unit.
+// Of a format with groups: bits of an integer, whether there are zero points, and the bytes before
+// the groups of a unit.
 int BitsOf(PanelFormat format);
+bool HasZero(PanelFormat format);
 int64_t UnitHead(PanelFormat format);
 
 // Writes the 32 integers of one row's group into the group's area.

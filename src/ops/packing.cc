@@ -92,6 +92,13 @@ Status PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int
   return absl::OkStatus();
 }
 
+// Where the element of a row and column of a panel lies.
+int64_t Bf16Slot(PanelFormat format, int64_t cols, int64_t row, int64_t column) {
+  if (format == PanelFormat::kBf16Rows) return row * cols + column;
+  if (format == PanelFormat::kBf16) return column * kPanelRows + row;
+  return (column / 2 * kPanelRows + row) * 2 + column % 2;
+}
+
 void PackFloatRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
                   std::vector<float>& scratch, uint8_t* panel) {
   scratch.resize(source.cols);
@@ -106,9 +113,7 @@ void PackFloatRow(const MatrixSource& source, int64_t index, PanelFormat format,
       std::memcpy(panel + 2 * at, &half, 2);
     } else {
       const Bf16 half = ToBf16(value);
-      const int64_t slot =
-          format == PanelFormat::kBf16 ? at : (c / 2 * kPanelRows + row) * 2 + c % 2;
-      std::memcpy(panel + 2 * slot, &half, 2);
+      std::memcpy(panel + 2 * Bf16Slot(format, source.cols, row, c), &half, 2);
     }
   }
 }
@@ -143,8 +148,8 @@ Status PackRow(const MatrixSource& source, int64_t index, PanelLayout layout, in
 
 const char* Name(PanelFormat format) {
   static constexpr const char* kNames[] = {
-      "F32",  "F16",  "BF16", "BF16x2", "F8_E4M3", "Q4_0", "Q4_1",      "Q5_0", "Q5_1",     "Q8_0",
-      "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4",   "INT4", "INT4+zero", "INT8", "INT8+zero"};
+      "F32",  "F16",  "BF16", "BF16x2", "BF16 rows", "F8_E4M3", "Q4_0",  "Q4_1", "Q5_0",      "Q5_1",
+      "Q8_0", "Q4_K", "Q5_K", "Q6_K",   "IQ4_NL",    "MXFP4",   "INT4",  "INT4+zero", "INT8", "INT8+zero"};
   return kNames[static_cast<int>(format)];
 }
 
@@ -157,6 +162,8 @@ PanelUnit UnitOf(PanelLayout layout) {
       return {1, 32};
     case PanelFormat::kBf16Pairs:
       return {2, 64};
+    case PanelFormat::kBf16Rows:
+      return {8, 256};
     case PanelFormat::kQ4_0:
       return {32, 288};
     case PanelFormat::kQ4_1:

@@ -45,6 +45,9 @@ struct MatrixSource {
     int64_t begin = 0;
     int64_t width = 0;
   } interleaved;
+  // The rows as they were rounded to the integers of a layout with groups; empty: each is rounded
+  // on its own where the layout wants it.
+  absl::Span<const IntegerRow> rounded = {};
 };
 
 // The panels that keep the source as it is.

@@ -6,9 +6,10 @@
 // vectors: no output is ever summed across lanes, which is what makes every kernel family, batch
 // size and thread count add in the same order.
 //
-// Float panels: [cols][16] elements; BF16 for the dot-product instructions: [cols / 2][16][2]. Of
-// 8-bit floats a header comes first: fp32 factors of the 16 rows, then one fp32 scale for every 128
-// columns, padded to 64 bytes. A weight is factor x scale x a 256th of the stored value.
+// Float panels: [cols][16] elements; BF16 for the dot-product instructions: [cols / 2][16][2]; BF16
+// by rows, for devices with memory of their own: [16][cols]. Of 8-bit floats a header comes first:
+// fp32 factors of the 16 rows, then one fp32 scale for every 128 columns, padded to 64 bytes. A
+// weight is factor x scale x a 256th of the stored value.
 //
 // Quantised panels: groups of 32 columns, each as the scales of the 16 rows followed by their
 // integers. Step s of a group holds columns 4s..4s+3 as [16 rows][4 columns]; of 4-bit values
@@ -35,6 +36,7 @@ enum class PanelFormat : uint8_t {
   kF16,
   kBf16,
   kBf16Pairs,
+  kBf16Rows,
   kF8E4M3,
   kQ4_0,
   kQ4_1,

@@ -35,7 +35,7 @@ std::vector<float> F8Back(const std::vector<float>& x) {
   std::vector<uint8_t> q(kCols);
   const float scale = RoundToF8(x.data(), kCols, q.data());
   std::vector<float> back(kCols);
-  for (int64_t i = 0; i < kCols; ++i) back[i] = scale * ToFloat(F8E4M3{q[i]});
+  for (int64_t i = 0; i < kCols; ++i) back[i] = scale * ToFloat(Fp8{q[i]});
   return back;
 }
 
@@ -78,7 +78,7 @@ TEST(QuantizeWeightsTest, KeepsWhatTheFormatHolds) {
   EXPECT_EQ(RoundedBack(x, {32, 8, false}), x);
   for (int64_t i = 0; i < kCols; ++i) x[i] = static_cast<float>(i % 16 - 3) * 0.25f;
   EXPECT_EQ(RoundedBack(x, {64, 4, true}), x);
-  for (int64_t i = 0; i < kCols; ++i) x[i] = ToFloat(F8E4M3{static_cast<uint8_t>(i % 127)});
+  for (int64_t i = 0; i < kCols; ++i) x[i] = ToFloat(Fp8{static_cast<uint8_t>(i % 127)});
   EXPECT_EQ(F8Back(x), x);
 }
 

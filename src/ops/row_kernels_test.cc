@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "ops/cpu/dispatch.h"
+#include "ops/testing/families.h"
 
 namespace kvasir::ops {
 namespace {
@@ -15,15 +15,6 @@ namespace {
 using testing::ElementsAre;
 
 constexpr int64_t kCols = 64;
-
-std::vector<const CpuKernels*> Families() {
-  std::vector<const CpuKernels*> out;
-  for (const char* isa : {"scalar", "avx2", "avx512"}) {
-    const auto kernels = SelectKernels(isa);
-    if (kernels.ok()) out.push_back(*kernels);
-  }
-  return out;
-}
 
 std::vector<float> RandomRow(std::mt19937& random, float width) {
   std::normal_distribution<float> normal(0.0f, width);

@@ -173,7 +173,7 @@ void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out) {
       for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Bf16{Load16(row + 2 * i)});
       return;
     case DType::kF8E4M3:
-      for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(F8E4M3{row[i]});
+      for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Fp8{row[i]});
       return;
     default:
       break;

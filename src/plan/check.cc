@@ -82,8 +82,24 @@ class Checker {
     return absl::OkStatus();
   }
 
+  // A CPU's plan narrows nothing but what products read.
+  Status CheckTypes(const PlanNode& node) {
+    if (m_.activations == "bf16") return absl::OkStatus();
+    const bool product = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul;
+    for (size_t i = product ? 1 : 0; i < node.inputs.size(); ++i) {
+      if (m_.values[node.inputs[i].value].type != ValueType::kFloat) {
+        return Fail("reads BF16, which a plan for devices alone may");
+      }
+    }
+    const bool any = node.op == Op::kQuantize || node.op == Op::kGated ||
+                     (node.op == Op::kRmsNorm && node.head_width == 0);
+    return Expect(any || node.output < 0 || m_.values[node.output].type == ValueType::kFloat,
+                  "makes BF16, which a plan for devices alone may");
+  }
+
   Status CheckNode(const PlanNode& node) {
     const graph::Value* out = node.output < 0 ? nullptr : &m_.values[node.output];
+    KVASIR_RETURN_IF_ERROR(CheckTypes(node));
     if (node.output == m_.logits) head_ += node.op == Op::kMatmul && !node.residual;
     switch (node.op) {
       case Op::kEmbed:
@@ -140,9 +156,10 @@ class Checker {
         (node.parts > 1 && out.width % ops::kPanelRows != 0)) {
       return Fail("the matrix has another shape");
     }
-    const bool pairs = matrix.format == ops::PanelFormat::kBf16Pairs;
+    const bool bf16 = matrix.format == ops::PanelFormat::kBf16Pairs ||
+                      matrix.format == ops::PanelFormat::kBf16Rows;
     const ValueType wanted = ops::IsQuantized(matrix.format) ? ValueType::kQuantized
-                             : pairs                         ? ValueType::kBf16
+                             : bf16                          ? ValueType::kBf16
                                                              : ValueType::kFloat;
     if (in.type != wanted) return Fail("the activations have another type than the weights want");
     if (node.output == m_.logits && (out.width != m_.vocab || out.rows != Rows::kOutput)) {
@@ -153,8 +170,8 @@ class Checker {
 
   Status CheckKvWrite(const PlanNode& node, int32_t k, int32_t v) {
     KVASIR_RETURN_IF_ERROR(CheckLayer(node));
-    const bool fits =
-        m_.v_in_k ? k + v == m_.k_dim : k == m_.kv_heads * m_.k_dim && v == m_.kv_heads * m_.v_dim;
+    const bool fits = m_.v_in_k ? k == m_.v_dim && k + v == m_.k_dim
+                                : k == m_.kv_heads * m_.k_dim && v == m_.kv_heads * m_.v_dim;
     return Expect(fits, "K and V have another width");
   }
 

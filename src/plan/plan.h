@@ -12,14 +12,16 @@
 #include "graph/graph.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/kernels.h"
+#include "ops/kv_type.h"
 #include "ops/packing.h"
 
 namespace kvasir::plan {
 
 // Where a token's K and V of one layer lie inside a block. A block is contiguous over its layers:
-// [layer][KV head]{K: [block_size / 16][k_dim][16], V: [block_size][v_dim]}, padded to 4 KiB, so
-// that a block moves as one extent and a layer as one slice. Latent attention stores no V: it is
-// the first v_dim columns of K.
+// [layer][KV head]{K: [block_size / 16][k_dim][16], V: [block_size][v_dim], and of types that have
+// scales those of K: [block_size] and of V: [block_size], in float}, padded to 4 KiB, so that a
+// block moves as one extent and a layer as one slice. Latent attention stores no V: it is the first
+// v_dim columns of K, which bear V's scale; K's is that of the columns behind them.
 struct KvLayout {
   int32_t block_size = 16;  // tokens, a multiple of 16
   int32_t layers = 0;
@@ -27,14 +29,20 @@ struct KvLayout {
   int32_t k_dim = 0;
   int32_t v_dim = 0;
   bool v_in_k = false;
-  DType dtype = DType::kBf16;  // or kF32
+  ops::KvType type = ops::KvType::kBf16;
 
-  int64_t element_bytes() const { return Info(dtype).block_bytes; }
+  int64_t element_bytes() const { return ops::Info(type).element_bytes; }
   int64_t k_bytes() const { return int64_t{block_size} * k_dim * element_bytes(); }
   int64_t v_bytes() const { return v_in_k ? 0 : int64_t{block_size} * v_dim * element_bytes(); }
-  int64_t head_bytes() const { return k_bytes() + v_bytes(); }
+  int64_t scale_bytes() const { return int64_t{block_size} * ops::Info(type).scale_bytes; }
+  int64_t head_bytes() const { return k_bytes() + v_bytes() + 2 * scale_bytes(); }
   int64_t layer_bytes() const { return kv_heads * head_bytes(); }
   int64_t block_bytes() const { return (layers * layer_bytes() + 4095) / 4096 * 4096; }
+
+  // Within a head's bytes.
+  int64_t v_offset() const { return k_bytes(); }
+  int64_t k_scale_offset() const { return k_bytes() + v_bytes(); }
+  int64_t v_scale_offset() const { return k_scale_offset() + scale_bytes(); }
 };
 
 // What graph::Node says, with weights by index.
@@ -94,6 +102,8 @@ struct CompiledModel {
   int32_t context_length = 0;
   float rms_eps = 0;
   std::vector<model::RopeConfig> ropes;  // what the nodes' tables index
+  // Of its cache, where nobody says otherwise.
+  ops::KvType kv_type = ops::KvType::kBf16;
 
   // What it computes.
   std::vector<graph::Value> values;
@@ -114,7 +124,9 @@ struct Plan : CompiledModel {
   int32_t max_output_rows = 0;
   KvLayout kv;
   std::vector<Rotation> rotations;  // one for each of `ropes`
-  std::vector<int64_t> offsets;     // of each value in the arena; the logits have none
+  // By layer what keys are stored less, [kv_heads x k_dim]; empty: nothing (compile/key_centers.h).
+  std::vector<std::vector<float>> key_centers;
+  std::vector<int64_t> offsets;  // of each value in the arena; the logits have none
   int64_t arena_bytes = 0;
   const ops::CpuKernels* kernels = nullptr;
   // Identifies everything that decides a bit of the result besides the weights.

@@ -17,7 +17,7 @@
 
 namespace kvasir::plan {
 
-inline constexpr uint32_t kPlanFileVersion = 2;
+inline constexpr uint32_t kPlanFileVersion = 3;
 
 // A file that a plan was made from, to know when the plan is stale.
 struct SourceFile {

@@ -278,6 +278,8 @@ void Fields(A& a, CompiledModel& m) {
   a("context_length", m.context_length);
   a("rms_eps", m.rms_eps);
   a("ropes", m.ropes);
+  a.Enum("kv_type", m.kv_type, ops::KvType::kFp8,
+         [](ops::KvType type) { return ops::Info(type).name; });
   a("values", m.values);
   a("nodes", m.nodes);
   a("logits", m.logits);

@@ -4,9 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include <absl/container/inlined_vector.h>
 #include <fmt/format.h>
-
-#include "base/float16.h"
 
 namespace kvasir::runtime {
 namespace {
@@ -49,7 +48,11 @@ PagedAttention::PagedAttention(const plan::Plan& plan, device::Buffer blocks, Th
       group_(plan.heads / plan.kv.kv_heads),
       item_rows_(std::max(group_, kQueryRows / group_ * group_)),
       state_size_(item_rows_ * (int64_t{plan.kv.v_dim} + 2)),
-      scratch_floats_(ops::AttendScratch(plan.kv.k_dim, plan.kv.v_dim) + 2 * state_size_ + 64) {
+      spread_from_(plan.kv.type != ops::KvType::kInt8 ? plan.kv.k_dim
+                   : plan.kv.v_in_k                   ? plan.kv.v_dim
+                                                      : 0),
+      scratch_floats_(ops::AttendScratch(plan.kv.k_dim, plan.kv.v_dim) + 2 * state_size_ +
+                      int64_t{item_rows_} * plan.kv.k_dim + 64) {
   scratch_.resize(scratch_floats_ * pool_.threads());
 }
 
@@ -116,38 +119,64 @@ uint8_t* PagedAttention::RowBytes(int64_t row, int32_t layer, int32_t kv_head) {
   return HeadBytes(sequence.blocks[block], layer, kv_head);
 }
 
-void PagedAttention::StoreK(int64_t row, int32_t layer, int32_t kv_head, int32_t column,
-                            int32_t width, const float* k) {
+void PagedAttention::StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k) {
   const plan::KvLayout& kv = plan_.kv;
-  uint8_t* head = RowBytes(row, layer, kv_head);
-  const int32_t slot = rows_->positions[row] % kv.block_size;
-  const int64_t at = int64_t{slot / ops::kKvUnit} * kv.k_dim * ops::kKvUnit + slot % ops::kKvUnit;
-  for (int32_t d = 0; d < width; ++d) {
-    const int64_t element = at + (column + d) * ops::kKvUnit;
-    if (kv.dtype == DType::kF32) {
-      std::memcpy(head + 4 * element, &k[d], 4);
-    } else {
-      const Bf16 rounded = ToBf16(k[d]);
-      std::memcpy(head + 2 * element, &rounded, 2);
-    }
+  const int32_t column = kv.v_in_k ? kv.v_dim : 0;
+  const int32_t width = kv.k_dim - column;
+  absl::InlinedVector<float, 256> stored(k, k + width);
+  if (const std::vector<float>& centers = plan_.key_centers[layer]; !centers.empty()) {
+    for (int32_t d = 0; d < width; ++d) stored[d] -= centers[int64_t{kv_head} * kv.k_dim + d];
   }
+  if (spread_from_ < kv.k_dim) plan_.kernels->spread(stored.data(), width, 1.0f, stored.data());
+  const float scale = StoreKeyColumns(row, layer, kv_head, column, width, stored.data());
+  StoreScale(row, layer, kv_head, kv.k_scale_offset(), scale);
 }
 
 void PagedAttention::StoreV(int64_t row, int32_t layer, int32_t kv_head, const float* v) {
   const plan::KvLayout& kv = plan_.kv;
-  uint8_t* out = RowBytes(row, layer, kv_head) + kv.k_bytes() +
-                 rows_->positions[row] % kv.block_size * kv.v_dim * kv.element_bytes();
-  if (kv.dtype == DType::kF32) {
-    std::memcpy(out, v, 4 * kv.v_dim);
-    return;
+  float scale;
+  if (kv.v_in_k) {
+    scale = StoreKeyColumns(row, layer, kv_head, 0, kv.v_dim, v);
+  } else {
+    const int64_t slot = rows_->positions[row] % kv.block_size;
+    uint8_t* out =
+        RowBytes(row, layer, kv_head) + kv.v_offset() + slot * kv.v_dim * kv.element_bytes();
+    scale = plan_.kernels->round_kv(kv.type, v, kv.v_dim, 1, out);
   }
-  for (int32_t d = 0; d < kv.v_dim; ++d) {
-    const Bf16 rounded = ToBf16(v[d]);
-    std::memcpy(out + 2 * d, &rounded, 2);
-  }
+  StoreScale(row, layer, kv_head, kv.v_scale_offset(), scale);
+}
+
+// Columns [column, column + width) of a row's K; returns their scale.
+float PagedAttention::StoreKeyColumns(int64_t row, int32_t layer, int32_t kv_head, int32_t column,
+                                      int32_t width, const float* k) {
+  const plan::KvLayout& kv = plan_.kv;
+  const int64_t slot = rows_->positions[row] % kv.block_size;
+  const int64_t element =
+      (slot / ops::kKvUnit * kv.k_dim + column) * ops::kKvUnit + slot % ops::kKvUnit;
+  uint8_t* out = RowBytes(row, layer, kv_head) + element * kv.element_bytes();
+  return plan_.kernels->round_kv(kv.type, k, width, ops::kKvUnit, out);
+}
+
+void PagedAttention::StoreScale(int64_t row, int32_t layer, int32_t kv_head, int64_t offset,
+                                float scale) {
+  const plan::KvLayout& kv = plan_.kv;
+  if (!ops::HasScales(kv.type)) return;
+  const int64_t slot = rows_->positions[row] % kv.block_size;
+  std::memcpy(RowBytes(row, layer, kv_head) + offset + slot * sizeof(float), &scale, sizeof(float));
 }
 
 // ---- Attending ----
+
+// A query for the keys as they are stored: `q` itself or what is made of it in `out`.
+const float* PagedAttention::Spread(const float* q, float* out) const {
+  const int32_t dim = plan_.kv.k_dim;
+  if (spread_from_ == dim) return q;
+  const int32_t width = dim - spread_from_;
+  std::copy_n(q, spread_from_, out);
+  plan_.kernels->spread(q + spread_from_, width, 1.0f / ops::SpreadWidth(width),
+                        out + spread_from_);
+  return out;
+}
 
 void PagedAttention::Run(const plan::PlanNode& node, const float* q, int64_t q_stride, float* out,
                          int64_t out_stride) {
@@ -175,20 +204,40 @@ void PagedAttention::Merge(const State& from, int32_t rows, const State& into) c
   }
 }
 
+// Where K, V and their scales lie, of the super-tile at args.base up to position `last`.
+void PagedAttention::FindUnits(const Item& item, int32_t layer, int32_t last,
+                               ops::AttendArgs& args) {
+  const plan::KvLayout& kv = plan_.kv;
+  const absl::Span<const BlockId> blocks = batch_->sequences[item.sequence].blocks;
+  for (int32_t u = 0; u < ops::kKvSuperUnits; ++u) {
+    const int32_t position = args.base + u * ops::kKvUnit;
+    if (position > last) return;
+    const uint8_t* head = HeadBytes(blocks[position / kv.block_size], layer, item.kv_head);
+    const int64_t slot = position % kv.block_size;
+    args.k[u] = head + slot * kv.k_dim * kv.element_bytes();
+    args.v[u] = head + kv.v_offset() + slot * kv.v_dim * kv.element_bytes();
+    args.k_scale[u] = reinterpret_cast<const float*>(head + kv.k_scale_offset()) + slot;
+    args.v_scale[u] = reinterpret_cast<const float*>(head + kv.v_scale_offset()) + slot;
+  }
+}
+
 void PagedAttention::Attend(const Target& target, const Item& item, int thread) {
   const plan::KvLayout& kv = plan_.kv;
   const int32_t rows = item.rows * group_;
   const float* queries[std::max(kQueryRows, kMaxGroup)];
   int32_t first[std::max(kQueryRows, kMaxGroup)];
   int32_t last[std::max(kQueryRows, kMaxGroup)];
+  float* scratch = scratch_.data() + thread * scratch_floats_;
+  float* states = scratch + ops::AttendScratch(kv.k_dim, kv.v_dim);
+  float* spread = states + 2 * state_size_;
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t row = item.first_row + r / group_;
-    queries[r] = target.q + row * target.q_stride + (item.kv_head * group_ + r % group_) * kv.k_dim;
+    const float* q =
+        target.q + row * target.q_stride + (item.kv_head * group_ + r % group_) * kv.k_dim;
+    queries[r] = Spread(q, spread + int64_t{r} * kv.k_dim);
     last[r] = rows_->positions[row];
     first[r] = FirstSeen(last[r], target.node.window);
   }
-  float* scratch = scratch_.data() + thread * scratch_floats_;
-  float* states = scratch + ops::AttendScratch(kv.k_dim, kv.v_dim);
   const bool partial = item.partial >= 0;
   const State state =
       StateAt(partial ? partial_states_.data() + item.partial * state_size_ : states);
@@ -202,7 +251,7 @@ void PagedAttention::Attend(const Target& target, const Item& item, int thread) 
   args.k_dim = kv.k_dim;
   args.v_dim = kv.v_dim;
   args.v_in_k = kv.v_in_k;
-  args.kv_f32 = kv.dtype == DType::kF32;
+  args.type = kv.type;
   args.softcap = target.node.softcap;
   args.rows = rows;
   args.q = queries;
@@ -212,20 +261,9 @@ void PagedAttention::Attend(const Target& target, const Item& item, int thread) 
   args.sum = state.sum;
   args.values = state.values;
   args.scratch = scratch;
-  const absl::Span<const BlockId> blocks = batch_->sequences[item.sequence].blocks;
-  const int64_t k_unit = int64_t{kv.k_dim} * ops::kKvUnit * kv.element_bytes();
-  const int64_t v_unit = int64_t{kv.v_dim} * ops::kKvUnit * kv.element_bytes();
   for (int32_t super = super_begin; super < item.super_end; ++super) {
     args.base = super * ops::kKvSuperTile;
-    for (int32_t u = 0; u < ops::kKvSuperTile / ops::kKvUnit; ++u) {
-      const int32_t position = args.base + u * ops::kKvUnit;
-      if (position > last[rows - 1]) break;
-      const uint8_t* head =
-          HeadBytes(blocks[position / kv.block_size], target.node.layer, item.kv_head);
-      const int64_t unit = position % kv.block_size / ops::kKvUnit;
-      args.k[u] = head + unit * k_unit;
-      args.v[u] = head + kv.k_bytes() + unit * v_unit;
-    }
+    FindUnits(item, target.node.layer, last[rows - 1], args);
     plan_.kernels->attend(args);
     if (partial) return;
     Merge(state, rows, running);

@@ -25,9 +25,11 @@ class PagedAttention {
   // Does the batch's copies and cuts its work; `batch` and `rows` stay until the next call.
   void SetBatch(const Batch& batch, const BatchRows& rows);
 
-  // Writes `width` floats as columns [column, column + width) of a row's K, or its whole V.
-  void StoreK(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
-              const float* k);
+  // Writes a row's K or V. Before it is rounded to INT8, K is spread, and so are the queries that
+  // meet it (Ashkboos et al., QuaRot): the products stay the same, and a column that is large does
+  // not take the others' precision. (FP8 keeps small beside large as it is.) Where V is the
+  // beginning of K, `k` is the columns behind it.
+  void StoreK(int64_t row, int32_t layer, int32_t kv_head, const float* k);
   void StoreV(int64_t row, int32_t layer, int32_t kv_head, const float* v);
 
   // out[row][heads x v_dim] = what the queries q[row][heads x k_dim] attend to, by the node's
@@ -76,20 +78,26 @@ class PagedAttention {
 
   void CutWork(const Batch& batch);
   void Attend(const Target& target, const Item& item, int thread);
+  void FindUnits(const Item& item, int32_t layer, int32_t last, ops::AttendArgs& args);
   void MergePartials(const Target& target, const MergeItem& merge, int thread);
   void Merge(const State& from, int32_t rows, const State& into) const;
   void Finish(const Target& target, const Item& item, const State& state) const;
   State StateAt(float* base) const;
   void Clear(const State& state) const;
+  const float* Spread(const float* q, float* out) const;
+  float StoreKeyColumns(int64_t row, int32_t layer, int32_t kv_head, int32_t column, int32_t width,
+                        const float* k);
+  void StoreScale(int64_t row, int32_t layer, int32_t kv_head, int64_t offset, float scale);
   uint8_t* HeadBytes(BlockId block, int32_t layer, int32_t kv_head);
   uint8_t* RowBytes(int64_t row, int32_t layer, int32_t kv_head);
 
   const plan::Plan& plan_;
   ThreadPool& pool_;
   device::Buffer blocks_;
-  int32_t group_;       // query heads of a KV head
-  int32_t item_rows_;   // most query rows (tokens x heads of a group) of an item
-  int64_t state_size_;  // floats of a State
+  int32_t group_;        // query heads of a KV head
+  int32_t item_rows_;    // most query rows (tokens x heads of a group) of an item
+  int64_t state_size_;   // floats of a State
+  int32_t spread_from_;  // first of the columns of K that are spread; k_dim: none
   int64_t scratch_floats_;
   std::vector<float> scratch_;         // per thread: tiles of K and V, two states
   std::vector<float> partial_states_;  // [partial][state_size_]

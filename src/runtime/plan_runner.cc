@@ -4,7 +4,9 @@
 #include <cstring>
 
 #include <absl/container/inlined_vector.h>
-#include <fmt/format.h>
+
+#include "base/float16.h"
+#include "runtime/check_batch.h"
 
 namespace kvasir::runtime {
 namespace {
@@ -45,6 +47,9 @@ ops::PanelView PartOf(const ops::PanelView& whole, int32_t part, int32_t parts) 
 
 StatusOr<std::unique_ptr<PlanRunner>> PlanRunner::Create(plan::Plan plan, int32_t num_blocks,
                                                          std::unique_ptr<ThreadPool> pool) {
+  if (plan.activations == "bf16") {
+    return absl::FailedPreconditionError("the plan was compiled for a device, not for CPUs");
+  }
   std::unique_ptr<PlanRunner> out(new PlanRunner(std::move(plan), num_blocks, std::move(pool)));
   KVASIR_ASSIGN_OR_RETURN(out->arena_, device::Buffer::Allocate(out->plan_.arena_bytes));
   KVASIR_ASSIGN_OR_RETURN(out->attention_,
@@ -64,45 +69,9 @@ PlanRunner::PlanRunner(plan::Plan plan, int32_t num_blocks, std::unique_ptr<Thre
   scratch_.resize(scratch_floats_ * pool_->threads());
 }
 
-Status PlanRunner::CheckBatch(const Batch& batch, const BatchOutput& output) const {
-  const auto fail = [](const std::string& what) { return absl::InternalError("batch: " + what); };
-  int64_t tokens = 0;
-  size_t logits = 0, hidden = 0;
-  const auto bad_block = [&](BlockId block) { return block < 0 || block >= num_blocks_; };
-  for (const BlockCopy& copy : batch.copies) {
-    if (bad_block(copy.from) || bad_block(copy.to)) return fail("a copied block does not exist");
-  }
-  for (const BatchSequence& s : batch.sequences) {
-    const int64_t end = s.start + static_cast<int64_t>(s.tokens.size());
-    if (s.tokens.empty() || s.start < 0) return fail("a sequence has no tokens");
-    if (end > plan_.max_model_len) return fail("a sequence exceeds the context");
-    if (static_cast<int64_t>(s.blocks.size()) * plan_.kv.block_size < end) {
-      return fail("a sequence has too few blocks");
-    }
-    for (BlockId block : s.blocks) {
-      if (bad_block(block)) return fail("a block does not exist");
-    }
-    for (TokenId id : s.tokens) {
-      if (id < 0 || id >= plan_.vocab) return fail(fmt::format("token {} does not exist", id));
-    }
-    const int32_t count = static_cast<int32_t>(s.tokens.size());
-    if (std::min(s.logits, s.hidden) != 0 || std::max(s.logits, s.hidden) > count) {
-      return fail("a sequence wants rows that it has not");
-    }
-    tokens += count;
-    logits += s.logits;
-    hidden += s.hidden;
-  }
-  if (tokens > plan_.max_batch_tokens) return fail("too many tokens");
-  if (output.logits.size() != logits * plan_.vocab ||
-      output.hidden.size() != hidden * plan_.hidden) {
-    return fail("the output has another size");
-  }
-  return absl::OkStatus();
-}
-
 Status PlanRunner::Run(const Batch& batch, const BatchOutput& output) {
-  KVASIR_RETURN_IF_ERROR(CheckBatch(batch, output));
+  KVASIR_RETURN_IF_ERROR(CheckBatch(plan_, num_blocks_, batch, output));
+  if (!output.drawn.empty()) return absl::InternalError("batch: rows of logits only are here");
   logits_ = output.logits.data();
   hidden_ = output.hidden.data();
   rows_.Set(batch);
@@ -296,12 +265,31 @@ void PlanRunner::Quantize(const PlanNode& node) {
 
 void PlanRunner::Matmul(const PlanNode& node) {
   const int64_t rows = RowCount(node.output == plan_.logits ? node.output : node.inputs[0].value);
+  if (observer_) ShowInput(node, rows);
   const RowRange all{0, 0, rows};
   Multiply(node, {&all, 1});
   if (node.softcap == 0.0f) return;
   const int32_t width = plan_.values[node.output].width;
   ForRows(node.output, 4 * width,
           [&](int64_t r, int) { plan_.kernels->softcap(node.softcap, width, OutputRow(node, r)); });
+}
+
+void PlanRunner::ShowInput(const PlanNode& node, int64_t rows) {
+  const ValueId value = node.inputs[0].value;
+  const int64_t width = plan_.values[value].width;
+  std::vector<float> floats;
+  if (plan_.values[value].type == ValueType::kQuantized) {
+    const ops::QuantizedRows quantized = QuantizedValue(value);
+    floats.resize(rows * width);
+    for (size_t i = 0; i < floats.size(); ++i) {
+      floats[i] = static_cast<float>(quantized.q[i]) * quantized.scale[i / ops::kGroup];
+    }
+  } else if (plan_.values[value].type == ValueType::kBf16) {
+    const auto* bf16 = reinterpret_cast<const Bf16*>(arena_.bytes() + plan_.offsets[value]);
+    floats.resize(rows * width);
+    for (size_t i = 0; i < floats.size(); ++i) floats[i] = ToFloat(bf16[i]);
+  }
+  observer_(&node - plan_.nodes.data(), floats.empty() ? Floats(value) : floats.data(), rows);
 }
 
 void PlanRunner::GroupedMatmul(const PlanNode& node) {
@@ -396,13 +384,13 @@ void PlanRunner::KvWrite(const PlanNode& node) {
   const Operand& k = node.inputs[0];
   const Operand& v = node.inputs[1];
   ForRows(k.value, k.width, [&](int64_t r, int) {
-    if (kv.v_in_k) {
-      attention_->StoreK(r, node.layer, 0, 0, k.width, Row(k, r));
-      attention_->StoreK(r, node.layer, 0, k.width, v.width, Row(v, r));
+    if (kv.v_in_k) {  // the latent, which is V, and the rest of K
+      attention_->StoreV(r, node.layer, 0, Row(k, r));
+      attention_->StoreK(r, node.layer, 0, Row(v, r));
       return;
     }
     for (int32_t head = 0; head < kv.kv_heads; ++head) {
-      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Row(k, r) + head * kv.k_dim);
+      attention_->StoreK(r, node.layer, head, Row(k, r) + head * kv.k_dim);
       attention_->StoreV(r, node.layer, head, Row(v, r) + head * kv.v_dim);
     }
   });
@@ -418,7 +406,7 @@ void PlanRunner::RopeKvWrite(const PlanNode& node) {
     }
     for (int32_t head = 0; head < kv.kv_heads; ++head) {
       RotateHead(node, Row(node.inputs[1], r) + head * kv.k_dim, position, 1.0f, Scratch(thread));
-      attention_->StoreK(r, node.layer, head, 0, kv.k_dim, Scratch(thread));
+      attention_->StoreK(r, node.layer, head, Scratch(thread));
       attention_->StoreV(r, node.layer, head, Row(node.inputs[2], r) + head * kv.v_dim);
     }
   });

@@ -23,6 +23,9 @@ class Runner {
   virtual int32_t num_blocks() const = 0;
   virtual int32_t max_batch_tokens() const = 0;  // cap on the tokens of one batch
 
+  // Whether batches may ask for tokens instead of rows of logits.
+  virtual bool draws() const { return false; }
+
   // Does the batch's block copies, computes its tokens, writes their K and V into the blocks, and
   // writes the rows that its sequences want. `output` has exactly room for them. An error concerns
   // the whole batch and changes no block that another sequence could read.

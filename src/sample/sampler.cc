@@ -35,7 +35,15 @@ uint64_t MinWeight(float min_p) {
   return static_cast<uint64_t>(std::max(1.0, static_cast<double>(min_p) * kOne));
 }
 
+bool IsGreedy(const SamplingParams& params) { return params.temperature < kGreedyBelow; }
+
 }  // namespace
+
+std::optional<RowDraw> DrawOf(const SamplingParams& params, int32_t choice, int32_t index) {
+  if (IsGreedy(params)) return RowDraw{};
+  if (params.top_k != 0 || params.top_p < 1) return std::nullopt;
+  return RowDraw{params.temperature, MinWeight(params.min_p), Noise(params.seed, choice, index)};
+}
 
 StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params,
                                    const Position& position) {
@@ -47,6 +55,11 @@ StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const Samplin
 Status Sampler::NoTokenLeft() {
   return absl::InternalError(
       "allowed tokens, biases, penalties, min_tokens and the constraint leave no token to choose");
+}
+
+StatusOr<TokenOut> Sampler::Drawn(TokenId token) {
+  if (token < 0) return NoNumbers();
+  return TokenOut{.id = token};
 }
 
 StatusOr<TokenOut> Sampler::Report(absl::Span<const float> logits, int32_t logprobs, TokenId id) {
@@ -76,7 +89,7 @@ StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const Sampling
   logits = Processed(logits, params, position);
   const std::optional<Best> best = FindBest(logits);
   if (!best) return NoTokenLeft();
-  if (params.temperature < kGreedyBelow) return best->id;
+  if (IsGreedy(params)) return best->id;
   const uint64_t noise = Noise(params.seed, position.choice, position.index);
   const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};
   if (params.top_k == 0 && params.top_p >= 1) return DrawFromRow(row, noise);

@@ -4,9 +4,11 @@
 
 #include <absl/types/span.h>
 
+#include <optional>
 #include <vector>
 
 #include "base/status.h"
+#include "core/batch.h"
 #include "core/sampling_params.h"
 #include "core/token_event.h"
 #include "sample/beam_offer.h"
@@ -14,6 +16,9 @@
 #include "sample/truncation.h"
 
 namespace kvasir::sample {
+
+// The draw of an output token as numbers, where nothing is truncated by rank or share: for runners.
+std::optional<RowDraw> DrawOf(const SamplingParams& params, int32_t choice, int32_t index);
 
 // Holds scratch alone; one thread at a time, so one per thread.
 class Sampler {
@@ -32,6 +37,9 @@ class Sampler {
 
   // The error of a request whose processors leave no token to choose.
   static Status NoTokenLeft();
+
+  // A token that was drawn where the logits are; Internal for -1, a logit that is not finite.
+  static StatusOr<TokenOut> Drawn(TokenId token);
 
   // A token with what `logprobs`, as in SamplingParams, asks of it. Internal when a logit is needed
   // that is not finite.

@@ -6,10 +6,14 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 HERE = pathlib.Path(__file__).parent
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,negative_data_rejection"
 
 
+# Thousands of requests: minutes, on a slow machine more than other tests may take.
+@pytest.mark.timeout(900)
 def test_generated_requests(start_server):
     server = start_server("--max-model-len", "128", "--request-timeout", "20")
     command = [

@@ -379,6 +379,8 @@ asio::awaitable<void> Connection::Answer(Incoming incoming) {
 asio::awaitable<bool> Connection::Deliver(TimePoint deadline) {
   while (!dead_) {
     if (!out_.empty()) {
+      // A client that has read the end may send its next request at once, on another connection.
+      if (done_) CountBody(0);
       const bool written = co_await WriteOut();
       if (!written) break;
       continue;

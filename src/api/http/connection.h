@@ -108,9 +108,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool timer_armed_ = false;
   const std::string peer_;  // its address
 
-  std::string inbox_;       // read, not yet parsed
-  int64_t body_bytes_ = 0;  // of this connection's request, as counted in ServerState
-  bool open_ = false;       // past the handshake
+  std::string inbox_;  // read, not yet parsed
+  int64_t body_bytes_ =
+      0;  // of this connection's request until it is answered, as counted in ServerState
+  bool open_ = false;  // past the handshake
   bool peer_closed_ = false;
   bool discard_ = false;  // what still comes is not read as a request
   bool dead_ = false;     // the socket is closed

@@ -263,6 +263,14 @@ TEST_F(HttpServerTest, BoundsTheBodiesOfAllRequestsTogether) {
   EXPECT_EQ(Call(server_->port(), "POST", "/c", std::string(9000, 'x')).status, 200);
 }
 
+TEST_F(HttpServerTest, CountsNoBodyOfAnAnsweredRequest) {
+  options_.max_total_body_bytes = 15000;
+  Start();
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_EQ(Call(server_->port(), "POST", "/a", std::string(9000, 'x')).status, 200) << i;
+  }
+}
+
 TEST_F(HttpServerTest, NamesAnAddressInUse) {
   Start();
   options_.port = server_->port();

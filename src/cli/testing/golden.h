@@ -20,6 +20,7 @@
 #include "compile/compiler.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
+#include "runtime/device_runner.h"
 #include "runtime/plan_runner.h"
 
 namespace kvasir::cli {
@@ -44,8 +45,9 @@ inline const ops::CpuKernels* Kernels(std::string_view isa) {
 }
 
 inline compile::CompileOptions Reference(std::string_view isa = "auto") {
-  return {
-      .kernels = Kernels(isa), .activations = compile::Activations::kF32, .kv_dtype = DType::kF32};
+  return {.kernels = Kernels(isa),
+          .activations = compile::Activations::kF32,
+          .kv_type = ops::KvType::kF32};
 }
 
 inline size_t Argmax(absl::Span<const float> row) {
@@ -78,6 +80,21 @@ class Model {
     StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
     Start(std::move(plan), std::move(pool));
   }
+  // On a device; `recorded_rows` are those of decodes that it records.
+  Model(std::shared_ptr<const model::Checkpoint> checkpoint, int32_t max_tokens,
+        ops::Accelerator accelerator, int32_t recorded_rows) {
+    compile::CompileOptions options{.kernels = Kernels("auto"),
+                                    .activations = compile::Activations::kBf16};
+    SetLimits(options, max_tokens);
+    auto pool = std::make_unique<ThreadPool>(2);
+    StatusOr<plan::Plan> plan = compile::Compile(std::move(checkpoint), options, *pool);
+    KVASIR_CHECK(plan.ok(), "the model compiles");
+    const int32_t blocks = BlocksOf(*plan);
+    const runtime::DeviceOptions device{.num_blocks = blocks, .max_recorded_rows = recorded_rows};
+    Own(runtime::DeviceRunner::Create(*std::move(plan), device, std::move(pool),
+                                      std::move(accelerator)),
+        blocks);
+  }
   Model(plan::CompiledModel model, compile::CompileOptions options, int32_t max_tokens) {
     SetLimits(options, max_tokens);
     Start(compile::MakePlan(std::move(model), options), std::make_unique<ThreadPool>(2));
@@ -100,6 +117,16 @@ class Model {
       EXPECT_TRUE(ran.ok()) << ran;
     }
     return logits;
+  }
+
+  // The best token after the last of `ids`.
+  TokenId Best(absl::Span<const TokenId> ids) {
+    TokenId best = -1;
+    Batch batch;
+    batch.sequences.push_back({.tokens = ids, .blocks = blocks_, .logits = 1, .draw = RowDraw{}});
+    const Status ran = runner_->Run(batch, {.drawn = absl::MakeSpan(&best, 1)});
+    EXPECT_TRUE(ran.ok()) << ran;
+    return best;
   }
 
   // The same in one pass with another sequence, which comes first in the batch.
@@ -147,16 +174,23 @@ class Model {
 
   void Start(StatusOr<plan::Plan> plan, std::unique_ptr<ThreadPool> pool) {
     KVASIR_CHECK(plan.ok(), "the model compiles");
-    const int32_t tokens = plan->kv.block_size;
-    const int32_t blocks = (plan->max_model_len + tokens - 1) / tokens;
-    StatusOr<std::unique_ptr<runtime::PlanRunner>> runner =
-        runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool));
-    KVASIR_CHECK(runner.ok(), "the runner fits into memory");
+    const int32_t blocks = BlocksOf(*plan);
+    Own(runtime::PlanRunner::Create(*std::move(plan), blocks, std::move(pool)), blocks);
+  }
+
+  static int32_t BlocksOf(const plan::Plan& plan) {
+    return (plan.max_model_len + plan.kv.block_size - 1) / plan.kv.block_size;
+  }
+
+  template <class Runner>
+  void Own(StatusOr<std::unique_ptr<Runner>> runner, int32_t blocks) {
+    EXPECT_TRUE(runner.ok()) << runner.status();
+    KVASIR_CHECK(runner.ok(), "the runner starts");
     runner_ = *std::move(runner);
     for (int32_t i = 0; i < blocks; ++i) blocks_.push_back(i);
   }
 
-  std::unique_ptr<runtime::PlanRunner> runner_;
+  std::unique_ptr<runtime::Runner> runner_;
   std::vector<BlockId> blocks_;
 };
 

@@ -14,7 +14,7 @@ namespace kvasir::cli {
 
 // Sanitized builds run the tiny models only: the real ones would take minutes there and show no
 // path that the tiny ones do not.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef KVASIR_SANITIZED
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;

@@ -9,16 +9,8 @@
 namespace kvasir::device {
 namespace {
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define KVASIR_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define KVASIR_ASAN 1
-#endif
-
-#ifdef KVASIR_ASAN
-// The sanitizer sees what runs over the end of its own heap only.
+#ifdef KVASIR_SANITIZED
+// A sanitizer sees what runs over the end of its own heap only.
 void* Map(size_t size) {
   void* data = std::aligned_alloc(4096, (size + 4095) / 4096 * 4096);
   if (data != nullptr) std::memset(data, 0, size);

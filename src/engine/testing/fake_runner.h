@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "runtime/runner.h"
+#include "sample/weights.h"
 
 namespace kvasir::engine {
 
@@ -23,6 +24,7 @@ struct FakeRunnerOptions {
   int32_t num_blocks = 64;
   int32_t max_batch_tokens = 1 << 20;
   int threads = 1;
+  bool draws = false;
 };
 
 class FakeRunner final : public runtime::Runner {
@@ -47,9 +49,11 @@ class FakeRunner final : public runtime::Runner {
   int32_t block_size() const override { return options_.block_size; }
   int32_t num_blocks() const override { return options_.num_blocks; }
   int32_t max_batch_tokens() const override { return options_.max_batch_tokens; }
+  bool draws() const override { return options_.draws; }
   ThreadPool& pool() override { return pool_; }
 
   int64_t computed_tokens() const { return computed_tokens_; }
+  int64_t drawn_tokens() const { return drawn_tokens_; }
 
   Status Run(const Batch& batch, const BatchOutput& output) override {
     if (on_run) KVASIR_RETURN_IF_ERROR(on_run(batch));
@@ -60,18 +64,25 @@ class FakeRunner final : public runtime::Runner {
         slots_[Index(copy.to, i)] = slots_[Index(copy.from, i)];
       }
     }
-    size_t logits = 0, hidden = 0;
+    size_t logits = 0, hidden = 0, drawn = 0;
+    std::vector<float> row(options_.vocab_size);
     for (const BatchSequence& sequence : batch.sequences) {
       const std::vector<uint64_t> states = Compute(sequence);
       for (size_t i = states.size() - sequence.logits; i < states.size(); ++i) {
+        if (sequence.draw) {
+          Fill(states[i], absl::MakeSpan(row));
+          output.drawn[drawn++] = Draw(row, *sequence.draw);
+          continue;
+        }
         Fill(states[i], output.logits.subspan(logits++ * options_.vocab_size, options_.vocab_size));
       }
       for (size_t i = states.size() - sequence.hidden; i < states.size(); ++i) {
         Fill(states[i], output.hidden.subspan(hidden++ * kHidden, kHidden));
       }
     }
+    drawn_tokens_ += static_cast<int64_t>(drawn);
     KVASIR_CHECK(logits * options_.vocab_size == output.logits.size() &&
-                     hidden * kHidden == output.hidden.size(),
+                     drawn == output.drawn.size() && hidden * kHidden == output.hidden.size(),
                  "the output has room for exactly the rows that are wanted");
     if (on_logits) on_logits(batch, output.logits);
     return absl::OkStatus();
@@ -121,6 +132,21 @@ class FakeRunner final : public runtime::Runner {
     }
   }
 
+  static TokenId Draw(absl::Span<const float> row, const RowDraw& draw) {
+    const sample::Best best = *sample::FindBest(row);
+    if (draw.temperature == 0) return best.id;
+    const sample::WeightedRow weighted{row, best.logit, draw.temperature, draw.min_weight};
+    const uint64_t total = sample::SumWeights(weighted, 0, row.size());
+    auto left = static_cast<uint64_t>((static_cast<unsigned __int128>(draw.noise) * total) >> 64);
+    for (size_t first = 0;; first += sample::kLanes) {
+      const auto weights = weighted.Weights(weighted.Scaled(first));
+      for (int i = 0; i < sample::kLanes; ++i) {
+        if (left < weights[i]) return static_cast<TokenId>(first + i);
+        left -= weights[i];
+      }
+    }
+  }
+
   // The contract of BatchSequence::blocks: what is written is held by its sequence alone.
   void CheckWrites(const Batch& batch) const {
     std::set<BlockId> written;
@@ -143,6 +169,7 @@ class FakeRunner final : public runtime::Runner {
   std::vector<uint64_t> slots_;  // [num_blocks, block_size]
   ThreadPool pool_;
   int64_t computed_tokens_ = 0;
+  int64_t drawn_tokens_ = 0;
 };
 
 }  // namespace kvasir::engine

@@ -10,6 +10,7 @@ namespace kvasir::ops {
 
 struct Avx2Isa {
   static constexpr const char* kName = "avx2";
+  static constexpr bool kRegisters = true;  // a vector lies in registers
   static constexpr bool kBf16Pairs = false;
 
   struct Vf {
@@ -25,6 +26,9 @@ struct Avx2Isa {
   KVASIR_INLINE void Store(float* p, const Vf& x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
+  }
+  KVASIR_INLINE __m128i Load64(const uint8_t* p) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
   }
   KVASIR_INLINE __m128i Load128(const uint8_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -47,9 +51,15 @@ struct Avx2Isa {
             _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(x, 8)))};
   }
   KVASIR_INLINE Vf LoadS8(const uint8_t* p) {
-    const __m128i x = Load128(p);
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load64(p))),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(Load64(p + 8)))};
+  }
+  // As the FP16s that base/float8.h makes of them.
+  KVASIR_INLINE Vf LoadFp8(const uint8_t* p) {
+    const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(Load128(p)), 7);
+    const __m256i halves = _mm256_and_si256(shifted, _mm256_set1_epi16(~0x4000));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
   }
   KVASIR_INLINE Vf LoadU4(const uint8_t* p) {
     const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
@@ -69,14 +79,6 @@ struct Avx2Isa {
     const __m128i x = Load128(p);
     return {PowersOfTwo8(x), PowersOfTwo8(_mm_srli_si128(x, 8))};
   }
-  KVASIR_INLINE Vf LoadF8(const uint8_t* p) {
-    const __m256i x = _mm256_cvtepu8_epi16(Load128(p));
-    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
-    const __m256i rest = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7f)), 7);
-    const __m256i halves = _mm256_or_si256(sign, rest);
-    return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
-            _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
-  }
   // Round to nearest even; NaN becomes a quiet NaN, as base/float16.h has it.
   KVASIR_INLINE __m256i NarrowBf16(__m256 x) {
     const __m256i u = _mm256_castps_si256(x);
@@ -91,6 +93,29 @@ struct Avx2Isa {
     const __m256i packed = _mm256_permute4x64_epi64(
         _mm256_packus_epi32(NarrowBf16(x.a), NarrowBf16(x.b)), _MM_SHUFFLE(3, 1, 2, 0));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+  }
+  // As base/float8.h has it.
+  KVASIR_INLINE __m256i NarrowFp8(__m256 x) {
+    const __m256i u = _mm256_castps_si256(x);
+    const __m256i a = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
+    const __m256 aligned = _mm256_add_ps(_mm256_castsi256_ps(a), _mm256_set1_ps(0x1p14f));
+    const __m256i subnormal =
+        _mm256_sub_epi32(_mm256_castps_si256(aligned), _mm256_set1_epi32(0x46800000));
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(a, 20), _mm256_set1_epi32(1));
+    const __m256i offset = _mm256_set1_epi32(0x7ffff - 0x3c000000);
+    const __m256i normal =
+        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(a, offset), odd), 20);
+    const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), a);
+    const __m256i rounded = _mm256_blendv_epi8(normal, subnormal, small);
+    const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(u, 24), _mm256_set1_epi32(0x80));
+    return _mm256_or_si256(_mm256_min_epu32(rounded, _mm256_set1_epi32(0x7e)), sign);
+  }
+  KVASIR_INLINE void StoreFp8(uint8_t* p, const Vf& x) {
+    const __m256i words = _mm256_permute4x64_epi64(
+        _mm256_packus_epi32(NarrowFp8(x.a), NarrowFp8(x.b)), _MM_SHUFFLE(3, 1, 2, 0));
+    const __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
   KVASIR_INLINE Vf Add(const Vf& x, const Vf& y) {
@@ -128,6 +153,16 @@ struct Avx2Isa {
   }
   KVASIR_INLINE Vf ScaleByPowerOfTwo(const Vf& x, const Vf& n) {
     return {Scale8(x.a, n.a), Scale8(x.b, n.b)};
+  }
+  template <int H>
+  KVASIR_INLINE __m256 Swapped8(__m256 x) {
+    if constexpr (H == 4) return _mm256_permute2f128_ps(x, x, 1);
+    return _mm256_permute_ps(x, H == 2 ? 0x4e : 0xb1);
+  }
+  template <int H>
+  KVASIR_INLINE Vf Swapped(const Vf& x) {
+    if constexpr (H == 8) return {x.b, x.a};
+    return {Swapped8<H>(x.a), Swapped8<H>(x.b)};
   }
   KVASIR_INLINE float ReduceAdd(const Vf& x) {
     const __m256 s8 = _mm256_add_ps(x.a, x.b);

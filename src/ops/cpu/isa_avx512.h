@@ -10,6 +10,7 @@ namespace kvasir::ops {
 
 struct Avx512Isa {
   static constexpr const char* kName = "avx512";
+  static constexpr bool kRegisters = true;  // a vector lies in registers
   static constexpr bool kBf16Pairs = true;
 
   using Vf = __m512;
@@ -47,11 +48,10 @@ struct Avx512Isa {
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(
         _mm512_slli_epi32(e, 23), _mm512_testn_epi32_mask(e, e), _mm512_set1_epi32(0x00400000)));
   }
-  KVASIR_INLINE Vf LoadF8(const uint8_t* p) {
-    const __m256i x = _mm256_cvtepu8_epi16(Load128(p));
-    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x80)), 8);
-    const __m256i rest = _mm256_slli_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7f)), 7);
-    return _mm512_cvtph_ps(_mm256_or_si256(sign, rest));
+  // As the FP16s that base/float8.h makes of them.
+  KVASIR_INLINE Vf LoadFp8(const uint8_t* p) {
+    const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(Load128(p)), 7);
+    return _mm512_cvtph_ps(_mm256_and_si256(shifted, _mm256_set1_epi16(~0x4000)));
   }
   // By integers: the conversion instruction would flush subnormals.
   KVASIR_INLINE void StoreBf16(uint16_t* p, Vf x) {
@@ -63,6 +63,24 @@ struct Avx512Isa {
     const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet)));
+  }
+  // As base/float8.h has it.
+  KVASIR_INLINE void StoreFp8(uint8_t* p, Vf x) {
+    const __m512i u = _mm512_castps_si512(x);
+    const __m512i a = _mm512_and_si512(u, _mm512_set1_epi32(0x7fffffff));
+    const __m512 aligned = _mm512_add_ps(_mm512_castsi512_ps(a), _mm512_set1_ps(0x1p14f));
+    const __m512i subnormal =
+        _mm512_sub_epi32(_mm512_castps_si512(aligned), _mm512_set1_epi32(0x46800000));
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(a, 20), _mm512_set1_epi32(1));
+    const __m512i offset = _mm512_set1_epi32(0x7ffff - 0x3c000000);
+    const __m512i normal =
+        _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(a, offset), odd), 20);
+    const __mmask16 small = _mm512_cmplt_epi32_mask(a, _mm512_set1_epi32(0x3c800000));
+    const __m512i rounded = _mm512_mask_mov_epi32(normal, small, subnormal);
+    const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(u, 24), _mm512_set1_epi32(0x80));
+    const __m512i magnitude = _mm512_min_epu32(rounded, _mm512_set1_epi32(0x7e));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm512_cvtepi32_epi8(_mm512_or_si512(magnitude, sign)));
   }
 
   KVASIR_INLINE Vf Add(Vf x, Vf y) { return _mm512_add_ps(x, y); }
@@ -79,6 +97,11 @@ struct Avx512Isa {
   KVASIR_INLINE Vf ScaleByPowerOfTwo(Vf x, Vf n) {
     const __m512i shift = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), shift));
+  }
+  template <int H>
+  KVASIR_INLINE Vf Swapped(Vf x) {
+    if constexpr (H >= 4) return _mm512_shuffle_f32x4(x, x, H == 8 ? 0x4e : 0xb1);
+    return _mm512_permute_ps(x, H == 2 ? 0x4e : 0xb1);
   }
   KVASIR_INLINE __m256 Upper(Vf x) { return _mm512_extractf32x8_ps(x, 1); }
   KVASIR_INLINE float ReduceAdd(Vf x) {

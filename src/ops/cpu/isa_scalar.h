@@ -13,6 +13,7 @@ namespace kvasir::ops {
 
 struct ScalarIsa {
   static constexpr const char* kName = "scalar";
+  static constexpr bool kRegisters = false;  // a vector lies in registers
   static constexpr bool kBf16Pairs = false;
 
   struct Vf {
@@ -58,12 +59,15 @@ struct ScalarIsa {
       return std::bit_cast<float>(p[i] == 0 ? 0x00400000u : uint32_t{p[i]} << 23);
     });
   }
-  // A 256th of what 8-bit floats are.
-  static Vf LoadF8(const uint8_t* p) {
-    return Map([&](int i) { return ToFloat(To256thFp16(F8E4M3{p[i]})); });
+  // FP8 values divided by 256.
+  static Vf LoadFp8(const uint8_t* p) {
+    return Map([&](int i) { return ToFloat(ToFp16Over256(Fp8{p[i]})); });
   }
   static void StoreBf16(uint16_t* p, const Vf& a) {
     for (int i = 0; i < 16; ++i) p[i] = ToBf16(a.v[i]).bits;
+  }
+  static void StoreFp8(uint8_t* p, const Vf& a) {
+    for (int i = 0; i < 16; ++i) p[i] = ToFp8(a.v[i]).bits;
   }
 
   static Vf Add(const Vf& a, const Vf& b) {
@@ -101,6 +105,11 @@ struct ScalarIsa {
       return std::bit_cast<float>(std::bit_cast<uint32_t>(a.v[i]) +
                                   (static_cast<uint32_t>(static_cast<int32_t>(n.v[i])) << 23));
     });
+  }
+  // Lanes i and i ^ H change places.
+  template <int H>
+  static Vf Swapped(const Vf& a) {
+    return Map([&](int i) { return a.v[i ^ H]; });
   }
   static float ReduceAdd(const Vf& a) {
     float s[16];

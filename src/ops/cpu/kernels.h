@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "ops/kv_type.h"
 #include "ops/panel_format.h"
 
 namespace kvasir::ops {
@@ -52,16 +53,23 @@ inline constexpr int32_t kKvUnit = 16;
 inline constexpr int32_t kKvTile = 64;
 inline constexpr int32_t kKvSuperTile = 256;
 
+inline constexpr int32_t kKvSuperUnits = kKvSuperTile / kKvUnit;
+
 // One super-tile of one KV head for some query rows. K units are [k_dim][16], V units [16][v_dim],
-// both BF16 or F32; units past the last position of any row may be null.
+// the scales of a unit [16]; units past the last position of any row are not read. A score is
+// (q . k) * k_scale, in this order; a position's weight is multiplied by v_scale before it is by v.
 struct AttendArgs {
-  const uint8_t* k[kKvSuperTile / kKvUnit] = {};
-  const uint8_t* v[kKvSuperTile / kKvUnit] = {};
+  const uint8_t* k[kKvSuperUnits] = {};
+  const uint8_t* v[kKvSuperUnits] = {};
+  const float* k_scale[kKvSuperUnits] = {};  // of types that have scales
+  const float* v_scale[kKvSuperUnits] = {};
+  KvType type = KvType::kBf16;
   int32_t base = 0;  // absolute position of the super-tile
   int32_t k_dim = 0;
   int32_t v_dim = 0;
-  bool v_in_k = false;  // V is the first v_dim columns of K, and `v` is not read
-  bool kv_f32 = false;
+  // V is the first v_dim columns of K, which bear v_scale; k_scale is that of the others, and `v`
+  // is not read.
+  bool v_in_k = false;
   float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: none
   int32_t rows = 0;
   const float* const* q = nullptr;  // [rows] -> [k_dim], already scaled
@@ -74,6 +82,10 @@ struct AttendArgs {
   float* scratch = nullptr;  // AttendScratch(k_dim, v_dim) floats
 };
 int64_t AttendScratch(int32_t k_dim, int32_t v_dim);
+
+// How many columns one Hadamard matrix (of 1 and -1, unnormalised) mixes: the largest power of two
+// that divides `dim`. Two rows that were spread have this many times the product that they had.
+constexpr int32_t SpreadWidth(int32_t dim) { return dim & -dim; }
 
 // Merges a super-tile's state into a row's running state; an empty one changes nothing.
 struct MergeArgs {
@@ -127,6 +139,13 @@ struct CpuKernels {
   // x = cap * tanh(x / cap)
   void (*softcap)(float cap, int64_t cols, float* x);
   void (*route)(const RouteArgs& args);
+  // out = factor * H x for each SpreadWidth(dim) columns of x, [dim]: what stands out in a column
+  // is spread over all of them. `dim` is a multiple of 16; `out` may be x.
+  void (*spread)(const float* x, int32_t dim, float factor, float* out);
+  // Rounds a row of K or V, [dim], to `type`: element d becomes out[d * stride], counted in
+  // elements. Returns the row's scale, 1 for a type that has none; that of a row with what is not
+  // finite is NaN. `dim` is a multiple of 16.
+  float (*round_kv)(KvType type, const float* x, int32_t dim, int64_t stride, uint8_t* out);
   void (*attend)(const AttendArgs& args);
   void (*merge)(const MergeArgs& args);
 };

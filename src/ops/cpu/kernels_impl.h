@@ -16,8 +16,9 @@ namespace {
 
 template <class Isa>
 constexpr CpuKernels MakeKernels() {
-  return {Isa::kName, Isa::kBf16Pairs, Matmul<Isa>, Quantize<Isa>, RoundBf16<Isa>, RmsNorm<Isa>,
-          Gated<Isa>, Softcap<Isa>,    Route<Isa>,  Attend<Isa>,   Merge<Isa>};
+  return {Isa::kName,   Isa::kBf16Pairs, Matmul<Isa>,  Quantize<Isa>, RoundBf16<Isa>,
+          RmsNorm<Isa>, Gated<Isa>,      Softcap<Isa>, Route<Isa>,    Spread<Isa>,
+          RoundKv<Isa>, Attend<Isa>,     Merge<Isa>};
 }
 
 }  // namespace

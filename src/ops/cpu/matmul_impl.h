@@ -282,7 +282,7 @@ void F8Tile(const MatmulArgs& args, int64_t panel, int64_t row) {
     for (int64_t k = begin; k < end; ++k) {
       Vf w[P];
 #pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) w[p] = Isa::LoadF8(weights + p * panel_bytes + k * kPanelRows);
+      for (int p = 0; p < P; ++p) w[p] = Isa::LoadFp8(weights + p * panel_bytes + k * kPanelRows);
 #pragma GCC unroll 6
       for (int m = 0; m < M; ++m) {
         const Vf xs = Isa::Set(x[m * cols + k]);
@@ -370,6 +370,8 @@ void Matmul(const MatmulArgs& args) {
       return;
     case PanelFormat::kF8E4M3:
       return F8Matmul<Isa>(args);
+    case PanelFormat::kBf16Rows:
+      return;  // no CPU's
     case PanelFormat::kQ4_0:
       return QuantizedMatmul<Isa, FormatOf<PanelFormat::kQ4_0>>(args);
     case PanelFormat::kQ4_1:

@@ -33,7 +33,7 @@ class RandomScaled {
     const bool floats = shape.dtype == DType::kF8E4M3;
     for (uint8_t& byte : q_) {
       byte = static_cast<uint8_t>(random());
-      if (floats && IsNan(F8E4M3{byte})) byte ^= 1;
+      if (floats && IsNan(Fp8{byte})) byte ^= 1;
     }
     zero_.resize(rows * (groups + 7) / 8 * 32);
     for (uint8_t& byte : zero_) byte = static_cast<uint8_t>(random());
