@@ -1,10 +1,13 @@
 // A model of Llama-3.1-8B's shape with random weights on a GPU, through the engine and without
 // HTTP: decode, prefill, time to first token, alone and behind a cached prefix. Prints a line of
-// JSON for each figure. bench/gpu/run.sh says what they are compared with.
+// JSON for each figure, which bench/gpu/report.py sets beside floors. With --profile: what share of
+// a step each kind of kernel takes.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -15,11 +18,13 @@
 
 #include "compile/compiler.h"
 #include "core/block_hash.h"
+#include "device/cuda/cuda_device.h"
 #include "engine/core.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/device_kernels.h"
 #include "runtime/device_runner.h"
+#include "kernel_times.h"
 
 namespace kvasir {
 namespace {
@@ -129,6 +134,8 @@ class Bench {
  public:
   Bench(engine::Core& core, int32_t vocab) : core_(core), vocab_(vocab) {}
 
+  SamplingParams sampling{.temperature = 0, .ignore_eos = true};  // of all requests
+
   std::vector<TokenId> Prompt(int length) {
     std::vector<TokenId> out(length);
     for (TokenId& id : out) id = static_cast<TokenId>(1 + random_() % (vocab_ - 1));
@@ -142,9 +149,8 @@ class Bench {
     request->hash_root =
         CacheRoot(core_.model().weights_fingerprint, core_.model().numerics_id, "", "");
     request->unit_hashes = HashUnits(request->hash_root, request->prompt_ids);
-    request->sampling.temperature = 0;
+    request->sampling = sampling;
     request->sampling.max_tokens = outputs;
-    request->sampling.ignore_eos = true;
     auto sink = std::make_shared<Counter>();
     if (const Status added = core_.Add(request, sink); !added.ok()) {
       fmt::print(stderr, "{}\n", added.ToString());
@@ -158,10 +164,16 @@ class Bench {
     }
   }
 
-  // Output tokens a second once all of `batch` sequences decode.
-  double Decode(int batch, int prompt, int outputs) {
+  // Output tokens a second once all of `batch` sequences decode. Their prompts are computed before,
+  // so that all start together. `each_step` is called before each step.
+  double Decode(
+      int batch, int prompt, int outputs, const std::function<void()>& each_step = [] {}) {
+    std::vector<std::vector<TokenId>> prompts;
+    for (int i = 0; i < batch; ++i) prompts.push_back(Prompt(prompt));
+    for (const auto& tokens : prompts) Add(tokens, 1);
+    RunAll();
     std::vector<std::shared_ptr<Counter>> sinks;
-    for (int i = 0; i < batch; ++i) sinks.push_back(Add(Prompt(prompt), outputs));
+    for (const auto& tokens : prompts) sinks.push_back(Add(tokens, outputs));
     const auto tokens = [&] {
       int64_t sum = 0;
       for (const auto& sink : sinks) sum += sink->tokens;
@@ -183,8 +195,9 @@ class Bench {
       }
       return false;
     };
-    while (!one_done() && core_.Step()) {
-    }
+    do {
+      each_step();
+    } while (!one_done() && core_.Step());
     const double rate = static_cast<double>(tokens() - before) / (Seconds() - begin);
     RunAll();
     return rate;
@@ -213,6 +226,16 @@ class Bench {
     return static_cast<double>(count) * outputs / (Seconds() - begin);
   }
 
+  // Requests a second of `count` that come at once and share their first tokens, which are cached.
+  double Shared(int count, int shared, int own) {
+    const std::vector<TokenId> prefix = Prompt(shared);
+    FirstToken(prefix);
+    const double begin = Seconds();
+    for (int i = 0; i < count; ++i) Add(Concat(prefix, Prompt(own)), 1);
+    RunAll();
+    return count / (Seconds() - begin);
+  }
+
   std::vector<TokenId> Concat(std::vector<TokenId> a, const std::vector<TokenId>& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
@@ -230,14 +253,139 @@ void Print(const std::string& name, double value, const char* unit) {
   std::fflush(stdout);
 }
 
+// Copies KV blocks out to memory of the host, and as many bytes in beside the pool, without end.
+class BlockTraffic {
+ public:
+  static StatusOr<std::unique_ptr<BlockTraffic>> Start(runtime::DeviceRunner& runner) {
+    const int64_t bytes = kTransfers * kBlocks * runner.block_bytes();
+    KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory host, runner.device().AllocateHost(2 * bytes));
+    KVASIR_ASSIGN_OR_RETURN(device::DeviceMemory beside, runner.device().Allocate(bytes));
+    return std::unique_ptr<BlockTraffic>(
+        new BlockTraffic(runner, std::move(host), std::move(beside)));
+  }
+
+  // Gives as many copies as keep both directions busy until the next call.
+  void Feed() {
+    if (begin_ == 0) begin_ = Seconds();
+    for (int slot = 0; slot < kTransfers; ++slot) {
+      uint8_t* const host = host_.bytes() + 2 * slot * kBlocks * bytes_;
+      if (Free(outs_[slot])) {
+        std::vector<runtime::HostBlock> blocks;
+        for (int i = 0; i < kBlocks; ++i) blocks.push_back({slot * kBlocks + i, host + i * bytes_});
+        outs_[slot] = runner_.CopyOut(blocks);
+      }
+      if (Free(ins_[slot])) {
+        std::vector<device::Piece> pieces;
+        for (int i = 0; i < kBlocks; ++i) {
+          pieces.push_back({beside_.bytes() + (slot * kBlocks + i) * bytes_,
+                            host + (kBlocks + i) * bytes_, bytes_});
+        }
+        ins_[slot] = runner_.device().TransferIn(pieces);
+      }
+    }
+  }
+
+  // Of both directions together.
+  StatusOr<double> GibPerSecond() {
+    for (const auto* slots : {&outs_, &ins_}) {
+      for (const auto& transfer : *slots) {
+        if (transfer) KVASIR_RETURN_IF_ERROR(runner_.device().Await(*transfer));
+      }
+    }
+    const double bytes = static_cast<double>((ended_ + 2 * kTransfers) * kBlocks * bytes_);
+    return bytes / (Seconds() - begin_) / (1 << 30);
+  }
+
+ private:
+  static constexpr int kTransfers = 8;  // of each direction at once
+  static constexpr int kBlocks = 32;    // of a transfer
+  using Slot = std::optional<device::Transfer>;
+
+  BlockTraffic(runtime::DeviceRunner& runner, device::DeviceMemory host,
+               device::DeviceMemory beside)
+      : runner_(runner),
+        bytes_(runner.block_bytes()),
+        host_(std::move(host)),
+        beside_(std::move(beside)) {}
+
+  bool Free(const Slot& slot) {
+    if (!slot) return true;
+    const bool ended = runner_.device().HasEnded(*slot);
+    ended_ += ended;
+    return ended;
+  }
+
+  runtime::DeviceRunner& runner_;
+  const int64_t bytes_;
+  const device::DeviceMemory host_, beside_;
+  std::vector<Slot> outs_ = std::vector<Slot>(kTransfers), ins_ = std::vector<Slot>(kTransfers);
+  int64_t ended_ = 0;
+  double begin_ = 0;
+};
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
 
-Status Run(bool deterministic, const Shape& shape, bool throughput) {
+Status MeasureBlockCopies(runtime::DeviceRunner& runner, Bench& bench) {
+  KVASIR_ASSIGN_OR_RETURN(const auto traffic, BlockTraffic::Start(runner));
+  const double alone = bench.Decode(32, 896, 128);
+  const double beside = bench.Decode(32, 896, 128, [&] { traffic->Feed(); });
+  KVASIR_ASSIGN_OR_RETURN(const double rate, traffic->GibPerSecond());
+  Print("block copies in and out while 32 decode", rate, "GiB/s");
+  Print("decode, batch 32, of its rate without them", 100 * beside / alone, "%");
+  return absl::OkStatus();
+}
+
+// Of a step: each kind of kernel, and all of them, with what is between them left out.
+void PrintTimes(const std::string& what, KernelTimes& times, int64_t steps) {
+  double all = 0;
+  std::vector<std::pair<double, std::string>> lines;
+  const auto kinds = times.Take();
+  for (const auto& [name, kind] : kinds) all += kind.seconds;
+  for (const auto& [name, kind] : kinds) {
+    std::string rates;
+    if (kind.bytes > 0) {
+      rates = fmt::format(", weights at {:.2f} TB/s, {:.0f} TFLOP/s",
+                          kind.bytes / kind.seconds / 1e12, kind.flops / kind.seconds / 1e12);
+    }
+    lines.emplace_back(kind.seconds,
+                       fmt::format("  {:5.1f} % {:8.3f} ms  {}{}", 100 * kind.seconds / all,
+                                   1e3 * kind.seconds / static_cast<double>(steps), name, rates));
+  }
+  std::sort(lines.rbegin(), lines.rend());
+  fmt::print("{}: kernels take {:.3f} ms\n", what, 1e3 * all / static_cast<double>(steps));
+  for (const auto& [seconds, line] : lines) fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+void Profile(KernelTimes& times, Bench& bench) {
+  for (const int batch : {1, 32, 256}) {
+    int64_t steps = 0;
+    bench.Decode(batch, 896, 64, [&] {
+      if (steps++ == 0) times.Take();
+    });
+    PrintTimes(fmt::format("a step of decodes, batch {}", batch), times, steps);
+  }
+  bench.Prefill(8, 2048);
+  times.Take();
+  bench.Prefill(8, 2048);
+  PrintTimes("prefill 8 x 2048", times, 1);
+}
+
+enum class Part { kShort, kLong, kProfile };
+
+Status Run(bool deterministic, const Shape& shape, Part part) {
   KVASIR_ASSIGN_OR_RETURN(ops::Accelerator accelerator,
                           ops::OpenAccelerator("cuda", deterministic));
+  KernelTimes* kernel_times = nullptr;
+  if (part == Part::kProfile) {
+    auto& device = static_cast<device::CudaDevice&>(*accelerator.device);
+    auto timed = std::make_unique<KernelTimes>(std::move(accelerator.kernels), device.stream());
+    kernel_times = timed.get();
+    accelerator.kernels = std::move(timed);
+  }
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels("auto"));
   RandomCheckpoint weights(shape);
   const double drawn = Seconds();
@@ -259,7 +407,9 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
                  .numerics_id = plan.numerics_id};
   KVASIR_ASSIGN_OR_RETURN(
       auto runner,
-      runtime::DeviceRunner::Create(std::move(plan), {}, std::move(pool), std::move(accelerator)));
+      // (What is recorded is not seen kernel by kernel.)
+      runtime::DeviceRunner::Create(std::move(plan), {.max_recorded_rows = kernel_times ? 0 : 256},
+                                    std::move(pool), std::move(accelerator)));
   Print("compile", compiled - drawn, "s");
   Print("copy in and record", Seconds() - compiled, "s");
   Print("blocks", runner->num_blocks(), "of 16 tokens");
@@ -273,6 +423,10 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
   Bench bench(core, shape.vocab);
   bench.Prefill(2, 2048);
   bench.Decode(2, 100, 20);
+  if (part == Part::kProfile) {
+    Profile(*kernel_times, bench);
+    return core.CheckIntegrity();
+  }
   for (const int batch : {1, 32, 256}) {
     std::vector<double> rates;
     for (int round = 0; round < (batch == 1 ? 3 : 1); ++round) {
@@ -280,6 +434,15 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     }
     Print(fmt::format("decode, batch {}", batch), Median(rates), "tok/s");
   }
+  const SamplingParams greedy = bench.sampling;
+  bench.sampling.temperature = 1;
+  bench.sampling.top_k = 50;
+  bench.sampling.top_p = 0.95f;
+  for (const int batch : {32, 256}) {
+    Print(fmt::format("decode, batch {}, sampled of 50 tokens and of 95 %", batch),
+          bench.Decode(batch, 896, 256), "tok/s");
+  }
+  bench.sampling = greedy;
   std::vector<double> rates;
   for (int round = 0; round < 3; ++round) rates.push_back(bench.Prefill(8, 2048));
   Print("prefill 8 x 2048", Median(rates), "tok/s");
@@ -288,6 +451,8 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     for (int round = 0; round < 9; ++round) times.push_back(bench.FirstToken(bench.Prompt(length)));
     Print(fmt::format("TTFT of {} tokens", length), 1e3 * Median(times), "ms");
   }
+  Print("64 requests at once, 2048 shared + 64 new", bench.Shared(64, 2048, 64), "requests/s");
+  KVASIR_RETURN_IF_ERROR(MeasureBlockCopies(*runner, bench));
   const std::vector<TokenId> shared = bench.Prompt(2048);
   bench.FirstToken(shared);
   std::vector<double> times;
@@ -295,7 +460,7 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
     times.push_back(bench.FirstToken(bench.Concat(shared, bench.Prompt(64))));
   }
   Print("TTFT on a prefix hit, 2048 + 64", 1e3 * Median(times), "ms");
-  if (throughput) {
+  if (part == Part::kLong) {
     Print("throughput 1000/1000, 512 prompts", bench.Throughput(512, 1000, 1000), "tok/s");
     Print("throughput 128/128, 2000 prompts", bench.Throughput(2000, 128, 128), "tok/s");
     Print("throughput 2048/128, 400 prompts", bench.Throughput(400, 2048, 128), "tok/s");
@@ -308,13 +473,16 @@ Status Run(bool deterministic, const Shape& shape, bool throughput) {
 
 int main(int argc, char** argv) {
   CLI::App app("Figures of a GPU");
-  bool deterministic = false, throughput = false;
+  bool deterministic = false, throughput = false, profile = false;
   kvasir::Shape shape;
   app.add_flag("--deterministic", deterministic);
   app.add_flag("--throughput", throughput, "The long ones too (minutes)");
+  app.add_flag("--profile", profile, "What each kind of kernel takes, instead");
   app.add_option("--layers", shape.layers);
   CLI11_PARSE(app, argc, argv);
-  const kvasir::Status status = kvasir::Run(deterministic, shape, throughput);
+  using kvasir::Part;
+  const Part part = profile ? Part::kProfile : throughput ? Part::kLong : Part::kShort;
+  const kvasir::Status status = kvasir::Run(deterministic, shape, part);
   if (status.ok()) return 0;
   fmt::print(stderr, "{}\n", status.ToString());
   return 1;

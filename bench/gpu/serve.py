@@ -21,6 +21,12 @@ PROMPTS = [
     "Once upon a time there was a fox who",
     "Water boils at",
 ]
+SAMPLINGS = [
+    {"temperature": 0},
+    {"temperature": 0.8, "seed": 7},
+    {"temperature": 0.8, "seed": 7, "top_p": 0.9},
+    {"temperature": 1, "seed": 7, "top_k": 40, "top_p": 0.95},
+]
 
 
 def free_port():
@@ -58,7 +64,7 @@ class Server:
 
     def complete(self, prompt, **fields):
         http_connection = self.connect()
-        body = {"prompt": prompt, "max_tokens": 64, "temperature": 0, **fields}
+        body = {"prompt": prompt, "max_tokens": 64, **fields}
         headers = {"Content-Type": "application/json"}
         http_connection.request("POST", "/v1/completions", json.dumps(body), headers)
         response = http_connection.getresponse()
@@ -78,12 +84,18 @@ class Server:
         return self.process.wait(timeout=60)
 
 
+JOBS = [(p, s) for p in range(len(PROMPTS)) for s in range(len(SAMPLINGS))]
+
+
+def answer(server, job):
+    return server.complete(PROMPTS[job[0]], **SAMPLINGS[job[1]])
+
+
 def crowd(server, copies):
-    """The answers of all prompts at once, each `copies` times, at a temperature and greedily."""
-    jobs = [(p, t) for p in PROMPTS for t in (0, 0.8)] * copies
+    """The answers of all jobs at once, each `copies` times."""
+    jobs = JOBS * copies
     with concurrent.futures.ThreadPoolExecutor(len(jobs)) as threads:
-        texts = threads.map(lambda j: server.complete(j[0], temperature=j[1], seed=7), jobs)
-        return list(zip(jobs, texts))
+        return list(zip(jobs, threads.map(lambda job: answer(server, job), jobs)))
 
 
 def leave_early(server, seed):
@@ -119,9 +131,9 @@ def main():
     for flags in (["--deterministic"], []):
         server = Server(options.kvasir, options.model, *flags)
         print(f"{flags or 'fast'}: ready after {server.seconds:.2f} s")
-        alone = {(p, t): server.complete(p, temperature=t, seed=7) for p in PROMPTS for t in (0, 0.8)}
+        alone = {job: answer(server, job) for job in JOBS}
         if flags:
-            print(json.dumps({p: alone[p, 0] for p in PROMPTS}, indent=1))
+            print(json.dumps({p: alone[i, 0] for i, p in enumerate(PROMPTS)}, indent=1))
         answers = crowd(server, 8)
         different = sum(text != alone[job] for job, text in answers)
         print(f"{flags or 'fast'}: {different} of {len(answers)} answers in a crowd differ")

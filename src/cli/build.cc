@@ -99,7 +99,7 @@ std::unique_ptr<Command> BuildCommand(CLI::App& program) {
                          "GGUF file, Hugging Face folder, hf:OWNER/REPO[:FILE], or 'default'");
   command->Add("output", &config->output, "Folder that the plan goes to", "o");
   command->Add("isa", &config->isa, "Kernel family to compile for")
-      ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
+      ->check(CLI::IsMember({"auto", "avx512_bf16", "avx512", "avx2", "scalar"}));
   command
       ->Add("weights", &config->weights,
             "What the matrices become: as they are stored, or rounded to integers of 8 or 4 bits "

@@ -8,6 +8,7 @@
 
 #include "cli/testing/golden.h"
 #include "cli/testing/whole_model.h"
+#include "device/testing/host_device.h"
 #include "ops/testing/host_kernels.h"
 
 namespace kvasir::cli {
@@ -95,30 +96,84 @@ INSTANTIATE_TEST_SUITE_P(Architectures, DeviceGoldenTest,
                          testing::Values("llama", "llama_tied", "qwen2", "qwen3"),
                          [](const auto& info) { return info.param; });
 
-// More blocks in page tables than there is room for at the start: what was recorded is anew.
-TEST(DeviceRunner, LongPageTablesChangeNoBit) {
-  ThreadPool pool(1);
-  auto plan = compile::Compile(
-      Load(Golden() / "tiny" / "llama"),
-      {.kernels = Kernels("auto"), .activations = compile::Activations::kBf16, .max_model_len = 64},
-      pool);
-  ASSERT_TRUE(plan.ok()) << plan.status();
-  auto runner =
-      runtime::DeviceRunner::Create(*std::move(plan), {.num_blocks = 4, .max_recorded_rows = 2},
-                                    std::make_unique<ThreadPool>(1), OpenTestDevice());
-  ASSERT_TRUE(runner.ok()) << runner.status();
-  const std::vector<TokenId> token = {7};
-  const auto decode = [&](const std::vector<BlockId>& blocks) {
-    std::vector<float> logits((*runner)->vocab_size());
+class DeviceRunnerTest : public testing::Test {
+ protected:
+  static constexpr int32_t kBlock = 16;
+
+  void Start(int32_t blocks, ops::Accelerator accelerator) {
+    ThreadPool pool(1);
+    auto plan = compile::Compile(Load(Golden() / "tiny" / "llama"),
+                                 {.kernels = Kernels("auto"),
+                                  .activations = compile::Activations::kBf16,
+                                  .max_model_len = 64},
+                                 pool);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    ASSERT_EQ(plan->kv.block_size, kBlock);
+    auto runner = runtime::DeviceRunner::Create(
+        *std::move(plan), {.num_blocks = blocks, .max_recorded_rows = 2},
+        std::make_unique<ThreadPool>(1), std::move(accelerator));
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    runner_ = *std::move(runner);
+  }
+
+  // The logits after the last of `tokens`, which stand at `start` of a sequence in `blocks`.
+  std::vector<float> Run(const std::vector<TokenId>& tokens, const std::vector<BlockId>& blocks,
+                         int32_t start = 0) {
+    std::vector<float> logits(runner_->vocab_size());
     Batch batch;
-    batch.sequences.push_back({.tokens = token, .blocks = blocks, .logits = 1});
-    const Status ran = (*runner)->Run(batch, {.logits = absl::MakeSpan(logits)});
+    batch.sequences.push_back({.tokens = tokens, .start = start, .blocks = blocks, .logits = 1});
+    const Status ran = runner_->Run(batch, {.logits = absl::MakeSpan(logits)});
     EXPECT_TRUE(ran.ok()) << ran;
     return logits;
-  };
-  const std::vector<float> expected = decode({1});
-  EXPECT_EQ(decode(std::vector<BlockId>(100000, 1)), expected);
-  EXPECT_EQ(decode({1}), expected);
+  }
+
+  std::unique_ptr<runtime::DeviceRunner> runner_;
+};
+
+// More blocks in page tables than there is room for at the start: what was recorded is anew.
+TEST_F(DeviceRunnerTest, LongPageTablesChangeNoBit) {
+  Start(4, OpenTestDevice());
+  const std::vector<float> expected = Run({7}, {1});
+  EXPECT_EQ(Run({7}, std::vector<BlockId>(100000, 1)), expected);
+  EXPECT_EQ(Run({7}, {1}), expected);
+}
+
+// As tiers do it: blocks leave while others are computed, theirs are written over, and they come
+// back elsewhere, without anybody waiting.
+TEST_F(DeviceRunnerTest, BlocksComeBackAsTheyWere) {
+  Start(10, OpenTestDevice());
+  const std::vector<TokenId> tokens(2 * kBlock, 5), others(2 * kBlock, 9);
+  Run(tokens, {0, 1});
+  const std::vector<float> expected = Run({7}, {0, 1, 2}, 2 * kBlock);
+  const int64_t bytes = runner_->block_bytes();
+  device::Device& device = runner_->device();
+  auto host = device.AllocateHost(2 * bytes);
+  ASSERT_TRUE(host.ok()) << host.status();
+  uint8_t* const one = host->bytes();
+  uint8_t* const other = one + bytes;
+  const device::Transfer first = runner_->CopyOut({{0, one}});
+  const device::Transfer last = runner_->CopyOut({{1, other}});
+  const std::vector<float> beside = Run(others, {3, 4});
+  EXPECT_TRUE(device.Await(last).ok());
+  EXPECT_TRUE(device.HasEnded(first) && device.HasEnded(last));
+  EXPECT_EQ(Run(others, {0, 1}), beside);
+  device.OrderAfter(runner_->CopyIn({{6, one}, {7, other}}));
+  EXPECT_EQ(Run({7}, {6, 7, 8}, 2 * kBlock), expected);
+}
+
+TEST_F(DeviceRunnerTest, AFaultOfTheDeviceStays) {
+  ops::Accelerator accelerator = ops::testing::HostAccelerator();
+  auto& device = static_cast<device::testing::HostDevice&>(*accelerator.device);
+  Start(4, std::move(accelerator));
+  EXPECT_TRUE(runner_->failure().ok());
+  device.Fail(absl::InternalError("device 'host': planted"));
+  std::vector<float> logits(runner_->vocab_size());
+  const std::vector<TokenId> tokens = {7};
+  const std::vector<BlockId> blocks = {1};
+  Batch batch;
+  batch.sequences.push_back({.tokens = tokens, .blocks = blocks, .logits = 1});
+  EXPECT_EQ(runner_->Run(batch, {.logits = absl::MakeSpan(logits)}), runner_->failure());
+  EXPECT_EQ(runner_->failure().message(), "device 'host': planted");
 }
 
 TEST(DeviceRunner, RefusesWhatTheDeviceDoesNot) {

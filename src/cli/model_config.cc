@@ -125,7 +125,7 @@ void AddLoadOptions(Command& command, ModelConfig* config) {
            "Share of the GPU's free memory that weights, KV and all else may take")
       ->check(CLI::Range(0.05, 1.0));
   command.Add("isa", &config->isa, "Kernel family of the CPU")
-      ->check(CLI::IsMember({"auto", "avx512", "avx2", "scalar"}));
+      ->check(CLI::IsMember({"auto", "avx512_bf16", "avx512", "avx2", "scalar"}));
   command.Add("activations", &config->activations, "Type of activations in matrix products")
       ->check(CLI::IsMember({"int8", "f32"}));
   AddKvCacheType(command, &config->kv_cache_dtype);
@@ -195,12 +195,14 @@ void AddModelOptions(Command& command, ModelConfig* config) {
       ->check(CLI::IsMember({"mean", "last"}));
 }
 
-StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config) {
+StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config,
+                                                   std::function<void(const Status&)> on_failure) {
   KVASIR_ASSIGN_OR_RETURN(const ModelOptions options, MakeModelOptions(config));
   auto running = std::make_unique<RunningModel>();
   KVASIR_ASSIGN_OR_RETURN(running->model, LoadModel(options));
   ServedModel& model = running->model;
   engine::EngineOptions engine_options = MakeEngineOptions(config);
+  engine_options.on_failure = std::move(on_failure);
   if (!config.draft_model.empty()) {
     KVASIR_ASSIGN_OR_RETURN(running->draft, LoadDraftModel(config, model));
     engine_options.draft_runner = running->draft.runner.get();

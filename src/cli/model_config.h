@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -70,8 +71,10 @@ struct RunningModel {
   }
 };
 
-// Loads, compiles and starts. Errors name the file or option at fault.
-StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config);
+// Loads, compiles and starts. Errors name the file or option at fault. `on_failure` is
+// engine::EngineOptions's.
+StatusOr<std::unique_ptr<RunningModel>> StartModel(
+    const ModelConfig& config, std::function<void(const Status&)> on_failure = nullptr);
 
 Pooling PoolingOf(const ModelConfig& config);
 

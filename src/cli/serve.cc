@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/commands.h"
-#include "cli/signals.h"
 
 namespace kvasir::cli {
 namespace {
@@ -54,19 +53,10 @@ StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
   StopSignal stop(Reloads(config));
-  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model, StartModel(config.model));
-  KVASIR_ASSIGN_OR_RETURN(
-      const std::unique_ptr<api::ApiServer> server,
-      api::ApiServer::Start(*model->engine, model->text(), std::move(api_options)));
-  const std::string url = fmt::format("{}://{}:{}", config.tls_cert.empty() ? "http" : "https",
-                                      UrlHost(config.host), server->port());
-  spdlog::info("serving {} on {}", model->engine->Model().name, url);
-  fmt::print("Kvasir serves {} on {}\n", model->engine->Model().name, url);
-  std::fflush(stdout);
-  stop.Wait([&] { server->Reload(); });
-  spdlog::info("shutting down");
-  server->Drain(FromSeconds(config.drain_timeout));
-  KVASIR_RETURN_IF_ERROR(model->engine->Drain(Duration::zero()));
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
+                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
+  KVASIR_RETURN_IF_ERROR(ServeUntil(stop, *model->engine, model->text(), std::move(api_options),
+                                    FromSeconds(config.drain_timeout)));
   return 0;
 }
 
@@ -105,6 +95,22 @@ void AddHttpOptions(Command& command, ServeConfig* config) {
 }
 
 }  // namespace
+
+Status ServeUntil(StopSignal& stop, engine::LocalEngine& engine, const api::ServedText& text,
+                  api::ApiOptions options, Duration drain_timeout) {
+  const std::string host = UrlHost(options.http.host);
+  const char* scheme = options.http.tls_cert.empty() ? "http" : "https";
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<api::ApiServer> server,
+                          api::ApiServer::Start(engine, text, std::move(options)));
+  const std::string url = fmt::format("{}://{}:{}", scheme, host, server->port());
+  spdlog::info("serving {} on {}", engine.Model().name, url);
+  fmt::print("Kvasir serves {} on {}\n", engine.Model().name, url);
+  std::fflush(stdout);
+  stop.Wait([&] { server->Reload(); });
+  spdlog::info("shutting down");
+  server->Drain(drain_timeout);
+  return engine.Drain(Duration::zero());
+}
 
 std::unique_ptr<Command> ServeCommand(CLI::App& program) {
   auto config = std::make_shared<ServeConfig>();

@@ -5,7 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "api/api_server.h"
 #include "cli/model_config.h"
+#include "cli/signals.h"
+#include "engine/local_engine.h"
 
 namespace kvasir::cli {
 
@@ -30,5 +33,10 @@ struct ServeConfig {
   std::string access_log;
   std::string log_level = "info";
 };
+
+// Serves `engine` over HTTP until `stop`; then requests under way get `drain_timeout`. Returns the
+// error that ended the engine for good, if one did.
+Status ServeUntil(StopSignal& stop, engine::LocalEngine& engine, const api::ServedText& text,
+                  api::ApiOptions options, Duration drain_timeout);
 
 }  // namespace kvasir::cli

@@ -47,13 +47,19 @@ void StopSignal::Listen() {
   }
 }
 
+void StopSignal::Raise() {
+  MutexLock lock(mutex_);
+  raised_ = true;
+  came_.notify_all();
+}
+
 void StopSignal::Wait(const std::function<void()>& reload) {
   for (;;) {
     {
       MutexLock lock(mutex_);
       waiting_ = true;
-      while (!signalled_ && !hung_up_) came_.wait(mutex_);
-      if (signalled_) return;
+      while (!signalled_ && !raised_ && !hung_up_) came_.wait(mutex_);
+      if (signalled_ || raised_) return;
       hung_up_ = false;
     }
     reload();

@@ -24,8 +24,12 @@ class StopSignal {
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
 
-  // Returns when the first signal to stop comes; meanwhile calls `reload` at each SIGHUP.
+  // Returns when the first signal to stop comes, or Raise() was called; meanwhile calls `reload` at
+  // each SIGHUP.
   void Wait(const std::function<void()>& reload);
+
+  // As if a signal to stop had come once Wait() is called. From any thread.
+  void Raise();
 
  private:
   sigset_t Signals() const;
@@ -36,6 +40,7 @@ class StopSignal {
   CondVar came_;
   bool waiting_ GUARDED_BY(mutex_) = false;
   bool signalled_ GUARDED_BY(mutex_) = false;
+  bool raised_ GUARDED_BY(mutex_) = false;
   bool hung_up_ GUARDED_BY(mutex_) = false;
   std::atomic<bool> done_{false};
   std::thread thread_;

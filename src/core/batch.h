@@ -18,6 +18,8 @@ using BlockId = int32_t;  // index of a KV block in the device pool
 struct RowDraw {
   float temperature = 0;    // 0: the best token, of equal ones the first
   uint64_t min_weight = 1;  // of a token that can be drawn (sample/weights.h)
+  int32_t top_k = 0;        // of those, as in SamplingParams
+  float top_p = 1;
   uint64_t noise = 0;
 };
 

@@ -68,7 +68,7 @@ class EngineClient {
   //  ResourceExhausted  the queue is full, or so long that the request would not start in time: the
   //                     message names the seconds to wait before a retry;
   //  InvalidArgument    it can never run here (longer than the context or than all KV blocks);
-  //  Unavailable        the engine is draining or has stopped.
+  //  Unavailable        the engine is draining, has stopped or has failed.
   // After Ok, `sink` gets one event with `finish` for each of the n choices.
   virtual Status Submit(std::shared_ptr<const Request> request,
                         std::shared_ptr<TokenSink> sink) = 0;
@@ -79,7 +79,8 @@ class EngineClient {
 
   virtual EngineStats Stats() const = 0;
 
-  // False when the engine has made no step for longer than its watchdog allows while it had work.
+  // False when the engine has failed, or has made no step for longer than its watchdog allows while
+  // it had work.
   virtual bool Healthy() const = 0;
 };
 

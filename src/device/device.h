@@ -2,8 +2,10 @@
 // were given, while the caller goes on. Nothing above device/ and ops/ knows which one it is.
 //
 // Orders return at once and have no result: the first error of any is kept, and every Synchronize
-// from then on returns it. One thread at a time.
+// and Await from then on returns it. One thread at a time.
 #pragma once
+
+#include <absl/types/span.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -52,6 +54,19 @@ class DeviceMemory {
   bool host_ = false;
 };
 
+// Bytes to be copied.
+struct Piece {
+  void* to = nullptr;
+  const void* from = nullptr;
+  int64_t bytes = 0;
+};
+
+// Copies that go on beside the orders.
+struct Transfer {
+  bool in = false;  // to the device
+  int64_t number = 0;
+};
+
 // Orders that were recorded and can be carried out again, with what then lies in memory.
 class Recording {
  public:
@@ -75,8 +90,23 @@ class Device {
   virtual void CopyOut(void* host, const void* from, int64_t bytes) = 0;
   virtual void CopyWithin(void* to, const void* from, int64_t bytes) = 0;
 
-  // Waits for all orders.
+  // Waits for all orders, but for no transfer.
   virtual Status Synchronize() = 0;
+
+  // Copies from and to memory of AllocateHost that go on beside later orders, and the two
+  // directions beside each other. A transfer begins when the orders given before it have been
+  // carried out, and has ended when its last piece has; its memory must stay as it is until then.
+  virtual Transfer TransferIn(absl::Span<const Piece> pieces) = 0;
+  virtual Transfer TransferOut(absl::Span<const Piece> pieces) = 0;
+  // Whether it has ended; returns at once.
+  virtual bool HasEnded(Transfer transfer) = 0;
+  // Waits for its end.
+  virtual Status Await(Transfer transfer) = 0;
+  // The orders given from now on begin when it has ended; the caller goes on.
+  virtual void OrderAfter(Transfer transfer) = 0;
+
+  // The first error of any order or transfer.
+  virtual Status failure() const = 0;
 
   // Records the orders that `give` gives instead of carrying them out. Copies from and to the host
   // must not be among them.

@@ -61,8 +61,10 @@ class Core {
   void Cancel(const std::string& request_id, std::optional<int32_t> choice);
   void CancelAll();
 
-  // Does one step; false when there is nothing to do.
+  // Does one step; false when there is nothing to do. When the runner fails for good, every request
+  // ends with its error.
   bool Step();
+  Status failure() const { return runner_.failure(); }
 
   bool idle() const { return groups_.empty(); }
   // Requests that have not started yet.
@@ -119,6 +121,7 @@ class Core {
   void ProposeDrafts();
   void LookUpDrafts(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
   void DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepShape& decodes);
+  bool PayForReading(Sequence& sequence);
   int32_t MostDrafts(const Sequence& sequence) const;
   int32_t DraftsWorthTrying(Sequence& sequence, int32_t most, const perf::StepShape& shape,
                             double drafting) const;
@@ -138,6 +141,7 @@ class Core {
   void CountItem(const Item& item);
   void Publish(Sequence& sequence);
   void FailBatch(const Status& error);
+  void FailAll(const Status& error);
 
   // prompt_rows.cc: what is asked about the prompt itself
   void AskForRows(const Item& item, BatchSequence* share) const;
@@ -193,6 +197,7 @@ class Core {
   kv::PrefixIndex index_;
   perf::StepModel step_model_;
   std::unique_ptr<DraftModel> draft_model_;  // null: none
+  ReadingAccount reading_account_;           // the draft model's
 
   absl::flat_hash_map<std::string, std::shared_ptr<Group>> groups_;  // by request id
   std::vector<std::unique_ptr<Sequence>> running_;                   // in rank order

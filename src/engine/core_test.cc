@@ -285,6 +285,23 @@ TEST_F(CoreTest, AFailedPassFailsItsSequencesAlone) {
   EXPECT_EQ(next->choices[0].finish, FinishReason::kLength);
 }
 
+TEST_F(CoreTest, ARunnerThatFailsForGoodEndsEveryRequest) {
+  Make({}, {.max_num_seqs = 1});
+  Request many = MakeRequest(Tokens(20), 10);
+  many.sampling.n = 3;
+  const auto running = Add(many), waiting = Add(MakeRequest(Tokens(20), 10));
+  core_->Step();
+  runner_->broken = absl::InternalError("the device is gone");
+  RunToEnd();
+  for (const auto& sink : {running, waiting}) {
+    for (const auto& [index, choice] : sink->choices) {
+      EXPECT_EQ(choice.finish, FinishReason::kError) << index;
+      EXPECT_EQ(choice.error.message(), "the device is gone") << index;
+    }
+  }
+  EXPECT_EQ(core_->failure().message(), "the device is gone");
+}
+
 TEST_F(CoreTest, LogitsThatAreNoNumbersFailTheirRequestAlone) {
   Make();
   const auto poisoned = Add(MakeRequest(Tokens(20), 10));

@@ -37,6 +37,25 @@ double DraftModel::SecondsPerRound(int64_t sequences, int64_t length) const {
   return step_model_.Predict(shape);
 }
 
+int64_t DraftModel::Unpaid(const Sequence& sequence) const {
+  const int64_t length = static_cast<int64_t>(sequence.tokens().size());
+  const DraftKv* const kv = sequence.draft_kv.get();
+  const int64_t known =
+      kv == nullptr ? 0 : std::max(kv->paid, static_cast<int64_t>(kv->tokens.size()));
+  return length - known > kMaxBehind ? length - known : 0;
+}
+
+void DraftModel::MarkPaid(Sequence& sequence) const {
+  if (sequence.draft_kv == nullptr) sequence.draft_kv = std::make_unique<DraftKv>();
+  sequence.draft_kv->paid = static_cast<int64_t>(sequence.tokens().size());
+}
+
+double DraftModel::SecondsToRead(int64_t tokens) const {
+  perf::StepShape shape;
+  shape.AddPrefill(0, kReadAhead);
+  return step_model_.Predict(shape) * static_cast<double>(tokens) / kReadAhead;
+}
+
 bool DraftModel::Reserve(DraftKv& kv, int64_t tokens) {
   const int64_t block = runner_.block_size();
   while (static_cast<int64_t>(kv.blocks.size()) * block < tokens) {
@@ -94,6 +113,7 @@ Status DraftModel::RunRound(std::vector<Draft>& drafts) {
   batch_.sequences.clear();
   perf::StepShape shape;
   int64_t rows = 0;
+  double tokens = 0;
   for (const Draft& draft : drafts) {
     const DraftKv& kv = *draft.sequence->draft_kv;
     const int32_t computed = static_cast<int32_t>(kv.tokens.size());
@@ -102,11 +122,13 @@ Status DraftModel::RunRound(std::vector<Draft>& drafts) {
         {.tokens = draft.pending, .start = computed, .blocks = kv.page_table, .logits = row});
     rows += row;
     const int64_t pending = static_cast<int64_t>(draft.pending.size());
+    tokens += static_cast<double>(pending);
     pending == 1 ? shape.AddDecode(computed + 1) : shape.AddPrefill(computed, pending);
   }
   logits_.resize(rows * runner_.vocab_size());
   KVASIR_RETURN_IF_ERROR(runner_.Run(batch_, {.logits = absl::MakeSpan(logits_)}));
-  step_model_.Observe(shape, ToSeconds(clock_.Now() - start));
+  const double seconds = ToSeconds(clock_.Now() - start);
+  step_model_.Observe(shape, seconds);
   absl::Span<const float> left = logits_;
   for (Draft& draft : drafts) {
     std::vector<TokenId>& known = draft.sequence->draft_kv->tokens;
@@ -115,6 +137,7 @@ Status DraftModel::RunRound(std::vector<Draft>& drafts) {
       draft.open = false;
       continue;
     }
+    draft.wish->seconds += seconds * static_cast<double>(draft.pending.size()) / tokens;
     Take(draft, left.first(runner_.vocab_size()));
     left.remove_prefix(runner_.vocab_size());
   }
@@ -125,7 +148,6 @@ Status DraftModel::RunRound(std::vector<Draft>& drafts) {
 void DraftModel::Take(Draft& draft, absl::Span<const float> row) {
   Sequence& sequence = *draft.sequence;
   draft.open = false;
-  ++draft.wish->rounds;
   const sample::Position position{
       .choice = sequence.choice(),
       .index = sequence.outputs() + static_cast<int32_t>(sequence.drafts.size()),

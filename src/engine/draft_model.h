@@ -24,6 +24,7 @@ class Sequence;
 // The smaller model's KV of one sequence. Released with it, or when the sequence is preempted.
 struct DraftKv {
   std::vector<TokenId> tokens;  // that it was computed from, drafts among them
+  int64_t paid = 0;             // tokens whose reading the reading account has paid
   std::vector<kv::BlockRef> blocks;
   std::vector<BlockId> page_table;
 };
@@ -35,7 +36,7 @@ class DraftModel {
   struct Wish {
     Sequence* sequence = nullptr;
     int32_t most = 0;    // drafts, at least 1
-    int32_t rounds = 0;  // out: tokens that the smaller model drew, sure of them or not
+    double seconds = 0;  // out: its share of the time, but for the reading of what is far behind
   };
 
   // `runner` and `clock` outlive the model. `eos_ids` end a draft. What the smaller model itself
@@ -47,6 +48,12 @@ class DraftModel {
   // has not read the sequence yet (it reads some tokens more each time), or has no blocks left. An
   // error drafts nothing.
   Status Propose(absl::Span<Wish> wishes);
+
+  // Tokens of the sequence that nobody has paid for and that must be read before the first draft; 0
+  // where it is not far behind.
+  int64_t Unpaid(const Sequence& sequence) const;
+  void MarkPaid(Sequence& sequence) const;
+  double SecondsToRead(int64_t tokens) const;  // predicted
 
   // Predicted seconds that drafting one token takes for each of `sequences` of that length.
   double SecondsPerRound(int64_t sequences, int64_t length) const;

@@ -15,6 +15,10 @@ constexpr double kMargin = 1.02;
 constexpr double kAllowance = 0.01;
 constexpr double kFirstSteps = 2;
 constexpr double kMostSteps = 8;
+// The same of reading, for all sequences together.
+constexpr double kReadingAllowance = 0.015;
+constexpr double kFirstReadingSteps = 50;
+constexpr double kMostReadingSteps = 1000;
 
 }  // namespace
 
@@ -27,6 +31,12 @@ void DraftRecord::Observe(int32_t tried, int32_t kept) {
 void DraftRecord::Pass(double step_seconds) {
   balance_ += (started_ ? kAllowance : kFirstSteps) * step_seconds;
   balance_ = std::min(balance_, kMostSteps * step_seconds);
+  started_ = true;
+}
+
+void ReadingAccount::Pass(double step_seconds) {
+  balance_ += (started_ ? kReadingAllowance : kFirstReadingSteps) * step_seconds;
+  balance_ = std::min(balance_, kMostReadingSteps * step_seconds);
   started_ = true;
 }
 

@@ -22,12 +22,11 @@ class DraftRecord {
   double chance() const;
 
   // A step passes, in which the sequence could try. What drafts may lose is a small share of the
-  // time that has passed (a smaller model's reading of the sequence is not counted): a record that
-  // owes more tries nothing.
+  // time that has passed (what a smaller model reads before its first draft is ReadingAccount's): a
+  // record that owes more tries nothing.
   void Pass(double step_seconds);
   void Spend(double seconds) { balance_ -= seconds; }
-  // As many tokens came without a step of their own.
-  void Earn(int32_t kept, const DraftCost& cost) { balance_ += kept * cost.step / cost.tokens; }
+  void Earn(double seconds) { balance_ += seconds; }
   bool owes() const { return balance_ < 0; }
 
   // A record that says no is asked again every so often, as what is written changes.
@@ -41,6 +40,27 @@ class DraftRecord {
   int32_t skipped_ = 0;   // proposals in a row that were not tried
   double balance_ = 0;    // seconds
   bool started_ = false;  // the balance has had its first credit
+};
+
+// Seconds that `kept` drafts saved: as many tokens came without a step of their own.
+inline double SavedBy(int32_t kept, const DraftCost& cost) {
+  return kept * cost.step / cost.tokens;
+}
+
+// What the drafts of a smaller model have been worth to all sequences together. Before it can draft
+// for one it must read it, and that is paid with what its drafts saved before and with a small
+// share of the time that has passed. A value.
+class ReadingAccount {
+ public:
+  // A step of decodes passes.
+  void Pass(double step_seconds);
+  void Spend(double seconds) { balance_ -= seconds; }
+  void Earn(double seconds) { balance_ += seconds; }
+  bool Affords(double seconds) const { return balance_ >= seconds; }
+
+ private:
+  double balance_ = 0;
+  bool started_ = false;
 };
 
 // The number of drafts, up to `most`, with the most expected tokens a second; 0: none pays.

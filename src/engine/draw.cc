@@ -44,8 +44,8 @@ std::optional<RowDraw> Core::RunnersDraw(const Sequence& sequence, int32_t rows)
       !sample::LeavesLogits(params, PositionOf(sequence, nullptr))) {
     return std::nullopt;
   }
-  const std::optional<RowDraw> draw = sample::DrawOf(params, choice, sequence.outputs());
-  if (!draw || (draw->temperature > 0 && (rows > 1 || !one_choice))) return std::nullopt;
+  const RowDraw draw = sample::DrawOf(params, choice, sequence.outputs());
+  if (draw.temperature > 0 && (rows > 1 || !one_choice)) return std::nullopt;
   return draw;
 }
 
@@ -109,10 +109,11 @@ void Core::CountDrafts(const Draw& draw) {
   // Drafts that a constraint forces come true whatever the lookup is worth, and a choice that ended
   // says nothing of the drafts behind its end.
   if (draw.guides && draw.guides->guides->front().forced) return;
-  DraftRecord& record = draw.sequence->draft_record;
-  record.Observe(draw.finish ? kept : tried, kept);
-  record.Spend(tried * draw.sequence->draft_check.draft);
-  record.Earn(kept, draw.sequence->draft_check);
+  const DraftCost& check = draw.sequence->draft_check;
+  const double saved = SavedBy(kept, check) - tried * check.draft;
+  draw.sequence->draft_record.Observe(draw.finish ? kept : tried, kept);
+  draw.sequence->draft_record.Earn(saved);
+  reading_account_.Earn(saved);
 }
 
 // A prompt that is computed becomes one sequence a choice; all draw from its row of logits.

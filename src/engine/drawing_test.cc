@@ -13,8 +13,8 @@
 namespace kvasir::engine {
 namespace {
 
-// Greedy and sampled, some with what a runner cannot draw: ranks, shares, penalties, forbidden
-// ends, log-probabilities, several choices of one row.
+// Greedy and sampled, some with what a runner cannot draw: penalties, forbidden ends,
+// log-probabilities, several choices of one row.
 std::vector<Request> Requests() {
   std::mt19937 random(3);
   const auto one_in = [&](int n) { return random() % n == 0; };

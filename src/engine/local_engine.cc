@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mutex.h"
 #include "engine/admission.h"
 #include "engine/core.h"
@@ -62,6 +63,7 @@ class LocalEngine::Impl {
     KVASIR_ASSIGN_OR_RETURN(std::unique_ptr<grammar::Cursor> cursor, MakeCursor(*request));
     {
       MutexLock lock(mutex_);
+      if (!failure_.ok()) return absl::UnavailableError(failure_.message());
       if (phase_ != Phase::kServing) return absl::UnavailableError("the engine is draining");
       if (queued_ >= options_.max_queue) {
         return Overloaded("the queue is full", retry_after_seconds_);
@@ -94,7 +96,13 @@ class LocalEngine::Impl {
   }
 
   bool healthy() const {
-    return !busy_ || clock_.Now() - TimePoint(Duration(last_progress_)) <= options_.watchdog;
+    return !failed_ &&
+           (!busy_ || clock_.Now() - TimePoint(Duration(last_progress_)) <= options_.watchdog);
+  }
+
+  Status failure() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return failure_;
   }
 
   // Idempotent. Afterwards the engine's thread has ended.
@@ -152,7 +160,26 @@ class LocalEngine::Impl {
       for (Command& command : *commands) Apply(command);
       core_.Step();
       PublishState();
+      if (const Status failure = core_.failure(); !failure.ok()) return End(failure);
     }
+  }
+
+  // Requests that came meanwhile end as the others did.
+  void End(const Status& failure) EXCLUDES(mutex_) {
+    spdlog::error("the engine ends: {}", std::string(failure.message()));
+    failed_ = true;
+    std::deque<Command> rest;
+    {
+      MutexLock lock(mutex_);
+      failure_ = failure;
+      phase_ = Phase::kStopped;
+      rest = std::exchange(mailbox_, {});
+      stopped_.notify_all();
+    }
+    for (const Command& command : rest) {
+      if (command.request) FailAllChoices(*command.request, *command.sink, failure);
+    }
+    if (options_.on_failure) options_.on_failure(failure);
   }
 
   // Sleeps while there is nothing to do; nothing when the engine is to end.
@@ -213,7 +240,9 @@ class LocalEngine::Impl {
   int64_t retry_after_seconds_ GUARDED_BY(mutex_) = 1;
   double queue_seconds_ GUARDED_BY(mutex_) = 0;  // predicted for who comes next
   EngineStats stats_ GUARDED_BY(mutex_);
+  Status failure_ GUARDED_BY(mutex_);  // the runner's, once the thread has ended for it
 
+  std::atomic<bool> failed_{false};
   std::atomic<bool> busy_{false};
   std::atomic<Duration::rep> last_progress_{0};
 
@@ -251,6 +280,7 @@ bool LocalEngine::Healthy() const { return impl_->healthy(); }
 
 Status LocalEngine::Drain(Duration grace) {
   impl_->Stop(grace);
+  KVASIR_RETURN_IF_ERROR(impl_->failure());
   return impl_->CheckIntegrity();
 }
 

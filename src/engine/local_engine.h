@@ -21,8 +21,9 @@ inline constexpr std::string_view kRetryAfterUrl = "kvasir/retry-after";
 // The payload of `status` under kRetryAfterUrl, if it has one.
 std::optional<int64_t> RetryAfterSeconds(const Status& status);
 
-// Every method is thread-safe. The destructor cancels what is in flight, so that every sink has
-// had its finish events when it returns.
+// Every method is thread-safe. When the runner fails for good, the engine ends: every request with
+// its error, Submit gives Unavailable, and Healthy() is false. The destructor cancels what is in
+// flight, so that every sink has had its finish events when it returns.
 class LocalEngine final : public EngineClient {
  public:
   // Submit compiles constraints with `compiler`, on the caller's thread; null: there are none here.
@@ -41,8 +42,8 @@ class LocalEngine final : public EngineClient {
   bool Healthy() const override;
 
   // Stops admission (Submit gives Unavailable from now on), waits up to `grace` for what is in
-  // flight, cancels the rest, and checks that no block leaked: Internal if one did. The engine's
-  // thread has ended when it returns.
+  // flight, cancels the rest, and checks that no block leaked: Internal if one did. Where the
+  // runner failed, its error. The engine's thread has ended when it returns.
   Status Drain(Duration grace);
 
  private:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -224,6 +225,34 @@ TEST_F(LocalEngineTest, AStepThatHangsIsUnhealthyAndIdlenessIsNot) {
   sink->AwaitFinish();
   EXPECT_TRUE(engine_->Drain(std::chrono::seconds(10)).ok());
   EXPECT_TRUE(engine_->Healthy());
+}
+
+TEST_F(LocalEngineTest, EndsWhenItsRunnerFailsForGood) {
+  auto runner = std::make_unique<FakeRunner>(FakeRunnerOptions{});
+  FakeRunner& device = *runner;
+  device.on_run = [&](const Batch& batch) {
+    if (batch.sequences[0].start > 0) device.broken = absl::InternalError("the device is gone");
+    gate_.Pass();
+    return absl::OkStatus();
+  };
+  std::promise<Status> failed;
+  const ModelInfo model{.vocab_size = 64, .max_model_len = 1000, .block_size = 16};
+  EngineOptions options{.on_failure = [&](const Status& failure) { failed.set_value(failure); }};
+  auto engine = LocalEngine::Create(std::move(runner), model, options, clock_);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto first = std::make_shared<WaitingSink>(1), second = std::make_shared<WaitingSink>(1);
+  ASSERT_TRUE((*engine)->Submit(MakeRequest("a", 10, 5), first).ok());
+  gate_.AwaitArrival();
+  ASSERT_TRUE((*engine)->Submit(MakeRequest("b", 10, 5), second).ok());
+  gate_.Open();
+  EXPECT_EQ(first->AwaitFinish(), FinishReason::kError);
+  EXPECT_EQ(second->AwaitFinish(), FinishReason::kError);
+  EXPECT_EQ(failed.get_future().get().message(), "the device is gone");
+  EXPECT_FALSE((*engine)->Healthy());
+  const Status refused = (*engine)->Submit(MakeRequest("c", 10, 5), second);
+  EXPECT_TRUE(absl::IsUnavailable(refused));
+  EXPECT_EQ(refused.message(), "the device is gone");
+  EXPECT_EQ((*engine)->Drain(std::chrono::hours(1)).message(), "the device is gone");
 }
 
 TEST_F(LocalEngineTest, OptionsThatContradictAreRefused) {

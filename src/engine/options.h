@@ -51,6 +51,10 @@ struct EngineOptions {
   // An engine that has work and has ended no step for this long is unhealthy.
   Duration watchdog = std::chrono::seconds(60);
 
+  // Called once, on the engine's thread, when the runner has failed for good: every request has
+  // ended and no other is taken. May be null.
+  std::function<void(const Status& failure)> on_failure;
+
   // Not owned; may be null, and else outlives the engine.
   kv::KvEventListener* kv_listener = nullptr;
 

@@ -77,12 +77,36 @@ TEST(DraftPolicyTest, WhatDraftsMayLoseIsBounded) {
   const DraftCost check{.step = kStep, .draft = 0.01};
   for (int i = 0; i < 50; ++i) {
     record.Pass(kStep);
-    record.Earn(3, check);
+    record.Earn(SavedBy(3, check));
   }
   record.Spend(8 * kStep);
   EXPECT_FALSE(record.owes());
   record.Spend(4 * kStep);
   EXPECT_TRUE(record.owes());
+}
+
+// A smaller model that saves nothing reads for a small share of the time; one that saves much reads
+// all there is.
+TEST(DraftPolicyTest, ReadingIsPaidByWhatItBroughtBefore) {
+  constexpr double kStep = 0.06, kPrice = 1.2;
+  for (const double saves : {0.0, 2.0}) {
+    ReadingAccount account;
+    int read = 0;
+    constexpr int kSequences = 100, kSteps = 200;
+    for (int sequence = 0; sequence < kSequences; ++sequence) {
+      for (int step = 0; step < kSteps; ++step) account.Pass(kStep);
+      if (!account.Affords(kPrice)) continue;
+      account.Spend(kPrice);
+      account.Earn(saves);
+      ++read;
+    }
+    if (saves > kPrice) {
+      EXPECT_EQ(read, kSequences);
+    } else {
+      EXPECT_LE(read * kPrice, 50 * kStep + 0.015 * kSequences * kSteps * kStep);
+      EXPECT_GE(read, 10);
+    }
+  }
 }
 
 }  // namespace

@@ -41,8 +41,10 @@ bool Core::Step() {
     counters_.step_seconds.Observe(ToSeconds(end - start));
     counters_.step_tokens.Observe(
         static_cast<double>(plan_.shape.decodes + plan_.shape.prefill_tokens));
-  } else {
+  } else if (runner_.failure().ok()) {
     FailBatch(ran);
+  } else {
+    FailAll(ran);
   }
   RemoveDone();
   ShedForks();
@@ -83,19 +85,31 @@ void Core::DraftByModel(absl::Span<Sequence* const> sequences, const perf::StepS
     return draft_model_->SecondsPerRound(decodes.decodes, sequence.length()) /
            static_cast<double>(decodes.decodes);
   };
+  if (!sequences.empty()) reading_account_.Pass(step_model_.Predict(decodes));
   std::vector<DraftModel::Wish> wishes;
   for (Sequence* sequence : sequences) {
     const int32_t worth =
         DraftsWorthTrying(*sequence, MostDrafts(*sequence), decodes, round(*sequence));
-    if (worth > 0) wishes.push_back({sequence, worth});
+    if (worth > 0 && PayForReading(*sequence)) wishes.push_back({sequence, worth});
   }
   const Status drafted = draft_model_->Propose(absl::MakeSpan(wishes));
   for (const DraftModel::Wish& wish : wishes) {
-    wish.sequence->draft_record.Spend(wish.rounds * round(*wish.sequence));
+    wish.sequence->draft_record.Spend(wish.seconds);
+    reading_account_.Spend(wish.seconds);
   }
   if (drafted.ok()) return;
   spdlog::error("draft model: {}", std::string(drafted.message()));
   for (const DraftModel::Wish& wish : wishes) wish.sequence->drafts.clear();
+}
+
+bool Core::PayForReading(Sequence& sequence) {
+  const int64_t unpaid = draft_model_->Unpaid(sequence);
+  if (unpaid == 0 || options_.test.always_draft) return true;
+  const double price = draft_model_->SecondsToRead(unpaid);
+  if (!reading_account_.Affords(price)) return false;
+  reading_account_.Spend(price);
+  draft_model_->MarkPaid(sequence);
+  return true;
 }
 
 // `drafting` are the seconds that making a draft takes.
@@ -346,6 +360,12 @@ void Core::Publish(Sequence& sequence) {
 void Core::FailBatch(const Status& error) {
   for (const Item& item : items_) {
     if (!item.sequence->done) Finish(*item.sequence, FinishReason::kError, error);
+  }
+}
+
+void Core::FailAll(const Status& error) {
+  for (Sequence* sequence : AllSequences()) {
+    if (!sequence->done) Finish(*sequence, FinishReason::kError, error);
   }
 }
 

@@ -84,6 +84,8 @@ struct DeviceAttention {
 struct DeviceDraw {
   float temperature = 0;
   uint64_t min_weight = 1;
+  int32_t top_k = 0;
+  float top_p = 1;
   uint64_t noise = 0;
 };
 

@@ -69,7 +69,7 @@ void ExpectRowsAreAlone(const CpuKernels& kernels, const PackedMatrix& matrix,
 // The families that this machine runs besides the scalar one.
 std::vector<const CpuKernels*> OtherFamilies() {
   std::vector<const CpuKernels*> out;
-  for (const char* isa : {"avx2", "avx512"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512_bf16"}) {
     const auto kernels = SelectKernels(isa);
     if (kernels.ok()) out.push_back(*kernels);
   }

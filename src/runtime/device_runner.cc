@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/float16.h"
 #include "base/log.h"
 #include "runtime/check_batch.h"
@@ -316,10 +317,8 @@ Status DeviceRunner::Run(const Batch& batch, const BatchOutput& output) {
   }
   std::stable_partition(tiles_.begin(), tiles_.end(), [](const auto& t) { return t.rows == 1; });
 
-  const int64_t bytes = plan_.kv.block_bytes();
   for (const BlockCopy& copy : batch.copies) {
-    device_.CopyWithin(blocks_.bytes() + copy.to * bytes, blocks_.bytes() + copy.from * bytes,
-                       bytes);
+    device_.CopyWithin(Block(copy.to), Block(copy.from), block_bytes());
   }
   if (batch.sequences.empty()) return device_.Synchronize();
   shape_ = ShapeOf(batch);
@@ -346,8 +345,9 @@ void DeviceRunner::Draw(const Batch& batch) {
   int64_t rows = 0;
   for (const BatchSequence& s : batch.sequences) {
     const RowDraw draw = s.draw.value_or(RowDraw{});
-    std::fill_n(draws + rows, s.logits,
-                ops::DeviceDraw{draw.temperature, draw.min_weight, draw.noise});
+    std::fill_n(
+        draws + rows, s.logits,
+        ops::DeviceDraw{draw.temperature, draw.min_weight, draw.top_k, draw.top_p, draw.noise});
     rows += s.logits;
   }
   device_.CopyIn(draws_.bytes(), draws, rows * sizeof(ops::DeviceDraw));
@@ -386,13 +386,21 @@ Status DeviceRunner::TakeOutputs(const Batch& batch, const BatchOutput& output) 
   return absl::OkStatus();
 }
 
-Status DeviceRunner::ReadBlock(BlockId block, absl::Span<uint8_t> out) {
-  const int64_t bytes = plan_.kv.block_bytes();
-  if (block < 0 || block >= num_blocks_ || static_cast<int64_t>(out.size()) != bytes) {
-    return absl::InternalError("block: does not exist, or has another size");
-  }
-  device_.CopyOut(out.data(), blocks_.bytes() + block * bytes, bytes);
-  return device_.Synchronize();
+device::Transfer DeviceRunner::CopyOut(absl::Span<const HostBlock> blocks) {
+  pieces_.clear();
+  for (const auto& [block, host] : blocks) pieces_.push_back({host, Block(block), block_bytes()});
+  return device_.TransferOut(pieces_);
+}
+
+device::Transfer DeviceRunner::CopyIn(absl::Span<const HostBlock> blocks) {
+  pieces_.clear();
+  for (const auto& [block, host] : blocks) pieces_.push_back({Block(block), host, block_bytes()});
+  return device_.TransferIn(pieces_);
+}
+
+uint8_t* DeviceRunner::Block(BlockId block) const {
+  KVASIR_CHECK(0 <= block && block < num_blocks_, "the block exists");
+  return blocks_.bytes() + block * block_bytes();
 }
 
 // ---- Nodes ----

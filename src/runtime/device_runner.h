@@ -22,6 +22,12 @@ struct DeviceOptions {
   int32_t max_recorded_rows = 256;
 };
 
+// A KV block of the device, and its place in memory of the host.
+struct HostBlock {
+  BlockId block = -1;
+  uint8_t* host = nullptr;
+};
+
 class DeviceRunner final : public Runner {
  public:
   // Copies the weights in, which takes the time, and allocates all that a step needs. Unimplemented
@@ -38,11 +44,16 @@ class DeviceRunner final : public Runner {
   bool draws() const override { return true; }
   ThreadPool& pool() override { return *pool_; }
 
-  // An error of the device stays: every later run returns it.
+  Status failure() const override { return device_.failure(); }
   Status Run(const Batch& batch, const BatchOutput& output) override;
 
-  // Copies a block between the device and memory of the host, for tiers and tests.
-  Status ReadBlock(BlockId block, absl::Span<uint8_t> out);
+  // KV blocks between the device and memory of the host, beside what runs: a copy each, out of or
+  // into block_bytes() of memory that device() gave. What batches before wrote is in a copy out.
+  // Until the transfer has ended no batch may write its blocks, nor, of copies in, read them.
+  int64_t block_bytes() const { return plan_.kv.block_bytes(); }
+  device::Device& device() { return device_; }
+  device::Transfer CopyOut(absl::Span<const HostBlock> blocks);
+  device::Transfer CopyIn(absl::Span<const HostBlock> blocks);
 
  private:
   // The rows of a step, and where what describes them lies in the input memory, in int32s.
@@ -99,6 +110,7 @@ class DeviceRunner final : public Runner {
   ops::DeviceMatrix Matrix(const graph::Operand& operand) const;
   ops::DeviceMatrix Output(const plan::PlanNode& node) const;
   ops::DeviceKv KvOf(int32_t layer) const;
+  uint8_t* Block(BlockId block) const;
   int32_t* Input(int64_t at) const { return input_.as<int32_t>() + at; }
 
   const plan::Plan plan_;
@@ -133,6 +145,8 @@ class DeviceRunner final : public Runner {
   device::DeviceMemory host_hidden_;
   device::DeviceMemory host_drawn_;
   device::DeviceMemory host_draws_;
+
+  std::vector<device::Piece> pieces_;  // of a transfer
 
   BatchRows rows_;
   Shape shape_;                            // of the step under way

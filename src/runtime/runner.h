@@ -23,6 +23,9 @@ class Runner {
   virtual int32_t num_blocks() const = 0;
   virtual int32_t max_batch_tokens() const = 0;  // cap on the tokens of one batch
 
+  // Why no batch can run any more, from the run on that found it out; OK while one can.
+  virtual Status failure() const { return absl::OkStatus(); }
+
   // Whether batches may ask for tokens instead of rows of logits.
   virtual bool draws() const { return false; }
 

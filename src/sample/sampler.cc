@@ -18,7 +18,7 @@ uint64_t Below(uint64_t noise, uint64_t total) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(noise) * total) >> 64);
 }
 
-TokenId Draw(absl::Span<const Candidate> candidates, uint64_t noise) {
+TokenId DrawFrom(absl::Span<const Candidate> candidates, uint64_t noise) {
   uint64_t total = 0;
   for (const Candidate& c : candidates) total += c.weight;
   uint64_t left = Below(noise, total);
@@ -39,17 +39,22 @@ bool IsGreedy(const SamplingParams& params) { return params.temperature < kGreed
 
 }  // namespace
 
-std::optional<RowDraw> DrawOf(const SamplingParams& params, int32_t choice, int32_t index) {
+RowDraw DrawOf(const SamplingParams& params, int32_t choice, int32_t index) {
   if (IsGreedy(params)) return RowDraw{};
-  if (params.top_k != 0 || params.top_p < 1) return std::nullopt;
-  return RowDraw{params.temperature, MinWeight(params.min_p), Noise(params.seed, choice, index)};
+  return {.temperature = params.temperature,
+          .min_weight = MinWeight(params.min_p),
+          .top_k = params.top_k,
+          .top_p = params.top_p,
+          .noise = Noise(params.seed, choice, index)};
 }
 
 StatusOr<TokenOut> Sampler::Sample(absl::Span<const float> logits, const SamplingParams& params,
                                    const Position& position) {
   if (!AllFinite(logits)) return NoNumbers();
-  KVASIR_ASSIGN_OR_RETURN(const TokenId id, Choose(logits, params, position));
-  return Report(logits, params.logprobs, id);
+  const std::optional<TokenId> id =
+      Draw(Processed(logits, params, position), DrawOf(params, position.choice, position.index));
+  if (!id) return NoTokenLeft();
+  return Report(logits, params.logprobs, *id);
 }
 
 Status Sampler::NoTokenLeft() {
@@ -84,16 +89,13 @@ absl::Span<const float> Sampler::Processed(absl::Span<const float> logits,
   return processed_;
 }
 
-StatusOr<TokenId> Sampler::Choose(absl::Span<const float> logits, const SamplingParams& params,
-                                  const Position& position) {
-  logits = Processed(logits, params, position);
+std::optional<TokenId> Sampler::Draw(absl::Span<const float> logits, const RowDraw& draw) {
   const std::optional<Best> best = FindBest(logits);
-  if (!best) return NoTokenLeft();
-  if (IsGreedy(params)) return best->id;
-  const uint64_t noise = Noise(params.seed, position.choice, position.index);
-  const WeightedRow row{logits, best->logit, params.temperature, MinWeight(params.min_p)};
-  if (params.top_k == 0 && params.top_p >= 1) return DrawFromRow(row, noise);
-  return Draw(truncation_.Keep(row, params.top_k, params.top_p), noise);
+  if (!best) return std::nullopt;
+  if (draw.temperature == 0) return best->id;
+  const WeightedRow row{logits, best->logit, draw.temperature, draw.min_weight};
+  if (draw.top_k == 0 && draw.top_p >= 1) return DrawFromRow(row, draw.noise);
+  return DrawFrom(truncation_.Keep(row, draw.top_k, draw.top_p), draw.noise);
 }
 
 TokenId Sampler::DrawFromRow(const WeightedRow& row, uint64_t noise) {

@@ -17,8 +17,8 @@
 
 namespace kvasir::sample {
 
-// The draw of an output token as numbers, where nothing is truncated by rank or share: for runners.
-std::optional<RowDraw> DrawOf(const SamplingParams& params, int32_t choice, int32_t index);
+// The draw of an output token of a choice as numbers.
+RowDraw DrawOf(const SamplingParams& params, int32_t choice, int32_t index);
 
 // Holds scratch alone; one thread at a time, so one per thread.
 class Sampler {
@@ -29,6 +29,9 @@ class Sampler {
   // Internal when a raw logit is not finite, or the processed ones leave no token to choose.
   StatusOr<TokenOut> Sample(absl::Span<const float> logits, const SamplingParams& params,
                             const Position& position);
+
+  // The token that `draw` chooses, or nothing where FindBest finds none.
+  std::optional<TokenId> Draw(absl::Span<const float> logits, const RowDraw& draw);
 
   // What the row offers to a beam search of width params.n, where `ends` end the output. Nothing,
   // where the processed logits leave no token. Internal when a raw logit is not finite.
@@ -46,8 +49,6 @@ class Sampler {
   static StatusOr<TokenOut> Report(absl::Span<const float> logits, int32_t logprobs, TokenId id);
 
  private:
-  StatusOr<TokenId> Choose(absl::Span<const float> logits, const SamplingParams& params,
-                           const Position& position);
   absl::Span<const float> Processed(absl::Span<const float> logits, const SamplingParams& params,
                                     const Position& position);
   TokenId DrawFromRow(const WeightedRow& row, uint64_t noise);

@@ -14,7 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "runtime/runner.h"
-#include "sample/weights.h"
+#include "sample/sampler.h"
 
 namespace kvasir::engine {
 
@@ -41,6 +41,9 @@ class FakeRunner final : public runtime::Runner {
   // Changes the finished logits.
   std::function<void(const Batch&, absl::Span<float>)> on_logits;
 
+  // Why nothing runs any more: every pass fails with it.
+  Status broken;
+
   // Plants a fault: copy-on-write copies are not made.
   bool skip_copies = false;
 
@@ -49,6 +52,7 @@ class FakeRunner final : public runtime::Runner {
   int32_t block_size() const override { return options_.block_size; }
   int32_t num_blocks() const override { return options_.num_blocks; }
   int32_t max_batch_tokens() const override { return options_.max_batch_tokens; }
+  Status failure() const override { return broken; }
   bool draws() const override { return options_.draws; }
   ThreadPool& pool() override { return pool_; }
 
@@ -57,6 +61,7 @@ class FakeRunner final : public runtime::Runner {
 
   Status Run(const Batch& batch, const BatchOutput& output) override {
     if (on_run) KVASIR_RETURN_IF_ERROR(on_run(batch));
+    KVASIR_RETURN_IF_ERROR(broken);
     CheckWrites(batch);
     for (const BlockCopy& copy : batch.copies) {
       if (skip_copies) break;
@@ -71,7 +76,7 @@ class FakeRunner final : public runtime::Runner {
       for (size_t i = states.size() - sequence.logits; i < states.size(); ++i) {
         if (sequence.draw) {
           Fill(states[i], absl::MakeSpan(row));
-          output.drawn[drawn++] = Draw(row, *sequence.draw);
+          output.drawn[drawn++] = *sampler_.Draw(row, *sequence.draw);
           continue;
         }
         Fill(states[i], output.logits.subspan(logits++ * options_.vocab_size, options_.vocab_size));
@@ -132,21 +137,6 @@ class FakeRunner final : public runtime::Runner {
     }
   }
 
-  static TokenId Draw(absl::Span<const float> row, const RowDraw& draw) {
-    const sample::Best best = *sample::FindBest(row);
-    if (draw.temperature == 0) return best.id;
-    const sample::WeightedRow weighted{row, best.logit, draw.temperature, draw.min_weight};
-    const uint64_t total = sample::SumWeights(weighted, 0, row.size());
-    auto left = static_cast<uint64_t>((static_cast<unsigned __int128>(draw.noise) * total) >> 64);
-    for (size_t first = 0;; first += sample::kLanes) {
-      const auto weights = weighted.Weights(weighted.Scaled(first));
-      for (int i = 0; i < sample::kLanes; ++i) {
-        if (left < weights[i]) return static_cast<TokenId>(first + i);
-        left -= weights[i];
-      }
-    }
-  }
-
   // The contract of BatchSequence::blocks: what is written is held by its sequence alone.
   void CheckWrites(const Batch& batch) const {
     std::set<BlockId> written;
@@ -167,6 +157,7 @@ class FakeRunner final : public runtime::Runner {
 
   const FakeRunnerOptions options_;
   std::vector<uint64_t> slots_;  // [num_blocks, block_size]
+  sample::Sampler sampler_;
   ThreadPool pool_;
   int64_t computed_tokens_ = 0;
   int64_t drawn_tokens_ = 0;

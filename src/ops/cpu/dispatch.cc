@@ -11,26 +11,32 @@ bool HasAvx2() {
 bool HasAvx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+         __builtin_cpu_supports("avx512vnni");
 }
+
+bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
 
 }  // namespace
 
 StatusOr<const CpuKernels*> SelectKernels(std::string_view isa) {
   __builtin_cpu_init();
   if (isa == "scalar") return ScalarKernels();
+  if (isa == "avx512_bf16" || (isa == "auto" && HasAvx512Bf16())) {
+    if (HasAvx512Bf16()) return Avx512Bf16Kernels();
+    return absl::FailedPreconditionError(
+        "isa: this machine lacks avx512_bf16 (AVX-512 F, BW, VL, DQ, VNNI and BF16)");
+  }
   if (isa == "avx512" || (isa == "auto" && HasAvx512())) {
     if (HasAvx512()) return Avx512Kernels();
-    return absl::FailedPreconditionError(
-        "isa: this machine lacks avx512 (F, BW, VL, DQ, VNNI and BF16 are needed)");
+    return absl::FailedPreconditionError("isa: this machine lacks avx512 (F, BW, VL, DQ and VNNI)");
   }
   if (isa == "avx2" || (isa == "auto" && HasAvx2())) {
     if (HasAvx2()) return Avx2Kernels();
     return absl::FailedPreconditionError("isa: this machine lacks avx2 (with FMA and F16C)");
   }
   if (isa == "auto") return ScalarKernels();
-  return absl::InvalidArgumentError(
-      absl::StrCat("isa: '", std::string(isa), "' is none of auto, avx512, avx2, scalar"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "isa: '", std::string(isa), "' is none of auto, avx512_bf16, avx512, avx2, scalar"));
 }
 
 int64_t QuantizedRows::Bytes(int64_t rows, int64_t cols) {

@@ -8,8 +8,9 @@
 
 namespace kvasir::ops {
 
-// The family that `isa` names: "scalar", "avx2", "avx512", or "auto" for the best that this
-// machine runs. An unknown name, or one that this machine lacks, is an error that says so.
+// The family that `isa` names: "scalar", "avx2", "avx512", "avx512_bf16", or "auto" for the best
+// that this machine runs. An unknown name, or one that this machine lacks, is an error that says
+// so.
 StatusOr<const CpuKernels*> SelectKernels(std::string_view isa);
 
 }  // namespace kvasir::ops

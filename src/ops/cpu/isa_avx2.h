@@ -12,6 +12,8 @@ struct Avx2Isa {
   static constexpr const char* kName = "avx2";
   static constexpr bool kRegisters = true;  // a vector lies in registers
   static constexpr bool kBf16Pairs = false;
+  static constexpr int kTileRows = 4;
+  static constexpr int kFloatPanels = 1, kFloatRows = 6;
 
   struct Vf {
     __m256 a, b;

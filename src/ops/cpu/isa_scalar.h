@@ -15,6 +15,8 @@ struct ScalarIsa {
   static constexpr const char* kName = "scalar";
   static constexpr bool kRegisters = false;  // a vector lies in registers
   static constexpr bool kBf16Pairs = false;
+  static constexpr int kTileRows = 4;
+  static constexpr int kFloatPanels = 1, kFloatRows = 6;
 
   struct Vf {
     float v[16];

@@ -154,5 +154,6 @@ struct CpuKernels {
 const CpuKernels* ScalarKernels();
 const CpuKernels* Avx2Kernels();
 const CpuKernels* Avx512Kernels();
+const CpuKernels* Avx512Bf16Kernels();
 
 }  // namespace kvasir::ops

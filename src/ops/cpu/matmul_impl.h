@@ -106,7 +106,7 @@ inline __attribute__((always_inline)) void AddGroup(const uint8_t* unit, int inn
   if constexpr (M == 1) PrefetchWeights<F>(group - F::kGroupOffset);
   const int8_t* q[M];
   int32_t q_sum[M];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     q[m] = x.q + (row + m) * x.cols + g * kGroup;
     q_sum[m] = F::kSigned ? x.integer_sum[(row + m) * groups + g] : 0;
@@ -117,7 +117,7 @@ inline __attribute__((always_inline)) void AddGroup(const uint8_t* unit, int inn
   for (int sub = 0; sub < F::kSubs; ++sub) {
     Vf scale, minimum;
     LoadScales<Isa, F>(unit, inner, sub, scale, minimum);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vf s = Isa::Mul(scale, Isa::Set(scales[m * groups + g]));
       acc[m] = Isa::Fma(Isa::ToFloats(dot[m][sub]), s, acc[m]);
@@ -176,24 +176,19 @@ void QuantizedRowsOfPanel(const MatmulArgs& args, int64_t panel, int64_t row) {
   for (int m = 0; m < M; ++m) StoreOutputs<Isa>(args, panel, row + m, acc[m]);
 }
 
+// Tiles of M rows, then of half as many.
+template <class Isa, class F, int M>
+void QuantizedRowsFrom(const MatmulArgs& args, int64_t panel, int64_t row) {
+  for (; row + M <= args.row_end; row += M) QuantizedRowsOfPanel<Isa, F, M>(args, panel, row);
+  if constexpr (M > 1) {
+    if (row < args.row_end) QuantizedRowsFrom<Isa, F, M / 2>(args, panel, row);
+  }
+}
+
 template <class Isa, class F>
 void QuantizedMatmul(const MatmulArgs& args) {
   for (int64_t panel = args.panel_begin; panel < args.panel_end; ++panel) {
-    int64_t row = args.row_begin;
-    for (; row + 4 <= args.row_end; row += 4) QuantizedRowsOfPanel<Isa, F, 4>(args, panel, row);
-    switch (args.row_end - row) {
-      case 3:
-        QuantizedRowsOfPanel<Isa, F, 3>(args, panel, row);
-        break;
-      case 2:
-        QuantizedRowsOfPanel<Isa, F, 2>(args, panel, row);
-        break;
-      case 1:
-        QuantizedRowsOfPanel<Isa, F, 1>(args, panel, row);
-        break;
-      default:
-        break;
-    }
+    QuantizedRowsFrom<Isa, F, Isa::kTileRows>(args, panel, args.row_begin);
   }
 }
 
@@ -227,7 +222,7 @@ void FloatTile(const MatmulArgs& args, int64_t panel, int64_t row) {
     Vf w[P];
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) w[p] = LoadWeights<Isa, kFormat>(weights + p * panel_bytes, k);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int m = 0; m < M; ++m) {
       const Vf xs = Isa::Set(x[m * cols + k]);
 #pragma GCC unroll 4
@@ -239,24 +234,26 @@ void FloatTile(const MatmulArgs& args, int64_t panel, int64_t row) {
   }
 }
 
+// Tiles of M rows as far as they go. Returns the first row that is left.
+template <class Isa, PanelFormat kFormat, int P, int M>
+int64_t FloatRows(const MatmulArgs& args, int64_t row) {
+  for (; row + M <= args.row_end; row += M) {
+    int64_t p = args.panel_begin;
+    for (; p + P <= args.panel_end; p += P) FloatTile<Isa, kFormat, P, M>(args, p, row);
+    if constexpr (P > 1) {
+      for (; p < args.panel_end; ++p) FloatTile<Isa, kFormat, 1, M>(args, p, row);
+    }
+  }
+  return row;
+}
+
 template <class Isa, PanelFormat kFormat>
 void FloatMatmul(const MatmulArgs& args) {
   int64_t row = args.row_begin;
-  for (; row + 6 <= args.row_end; row += 6) {
-    for (int64_t p = args.panel_begin; p < args.panel_end; ++p) {
-      FloatTile<Isa, kFormat, 1, 6>(args, p, row);
-    }
-  }
-  for (; row + 2 <= args.row_end; row += 2) {
-    for (int64_t p = args.panel_begin; p < args.panel_end; ++p) {
-      FloatTile<Isa, kFormat, 1, 2>(args, p, row);
-    }
-  }
-  for (; row < args.row_end; ++row) {
-    int64_t p = args.panel_begin;
-    for (; p + 4 <= args.panel_end; p += 4) FloatTile<Isa, kFormat, 4, 1>(args, p, row);
-    for (; p < args.panel_end; ++p) FloatTile<Isa, kFormat, 1, 1>(args, p, row);
-  }
+  row = FloatRows<Isa, kFormat, Isa::kFloatPanels, Isa::kFloatRows>(args, row);
+  row = FloatRows<Isa, kFormat, 1, 6>(args, row);
+  row = FloatRows<Isa, kFormat, 1, 2>(args, row);
+  FloatRows<Isa, kFormat, 4, 1>(args, row);
 }
 
 // 8-bit floats: the sum of each 128 columns, then times their scale.

@@ -10,7 +10,7 @@ namespace kvasir::ops {
 // Those that this machine runs, the scalar one first.
 inline std::vector<const CpuKernels*> Families() {
   std::vector<const CpuKernels*> out;
-  for (const char* isa : {"scalar", "avx2", "avx512"}) {
+  for (const char* isa : {"scalar", "avx2", "avx512", "avx512_bf16"}) {
     const auto kernels = SelectKernels(isa);
     if (kernels.ok()) out.push_back(*kernels);
   }
