@@ -20,11 +20,11 @@
 #include "core/block_hash.h"
 #include "device/cuda/cuda_device.h"
 #include "engine/core.h"
+#include "kernel_times.h"
 #include "model/checkpoint.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/device_kernels.h"
 #include "runtime/device_runner.h"
-#include "kernel_times.h"
 
 namespace kvasir {
 namespace {

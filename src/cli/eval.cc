@@ -81,7 +81,8 @@ StatusOr<int> Eval(const EvalConfig& config) {
   for (const runtime::Runner* runner : {model.runner.get(), reference.runner.get()}) {
     if (runner != nullptr) context = std::min(context, runner->num_blocks() * runner->block_size());
   }
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, ReadTokens("text", config.text, *model.tokenizer, config.max_tokens));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<TokenId> ids,
+                          ReadTokens("text", config.text, *model.tokenizer, config.max_tokens));
   ProgressBar bar(ProgressBar::Unit::kSteps);
   KVASIR_ASSIGN_OR_RETURN(
       const Evaluation result,

@@ -1,6 +1,7 @@
 #include "cli/text_calibration.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -15,9 +16,23 @@ using graph::Op;
 using graph::ValueId;
 
 constexpr int64_t kMomentBytes = int64_t{2} << 30;
-constexpr int32_t kWindow = 512;     // tokens that the model sees of the text at a time
-constexpr int32_t kHeadRows = 128;   // of them, from the end, that it predicts a token after
+constexpr int32_t kWindow = 512;    // tokens that the model sees of the text at a time
+constexpr int32_t kHeadRows = 128;  // of them, from the end, that it predicts a token after
 constexpr size_t kFewestTokens = 256;
+
+// Brings each row to a mean square of 1, so that all tokens count alike: what a product reads of a
+// text's first tokens can be thousands of times larger than what it reads of the others, and alone
+// would decide the rounding.
+void ScaleRows(int64_t cols, std::vector<float>& rows) {
+  for (auto row = rows.begin(); row != rows.end(); row += cols) {
+    const double sum = std::inner_product(row, row + cols, row, 0.0);
+    if (sum == 0) continue;
+    const double factor = std::isfinite(sum) ? std::sqrt(static_cast<double>(cols) / sum) : 0;
+    std::transform(row, row + cols, row, [factor](float x) {
+      return factor == 0 ? 0.0f : static_cast<float>(factor * x);
+    });
+  }
+}
 
 int64_t BytesOf(int64_t cols) { return cols * cols * static_cast<int64_t>(sizeof(float)); }
 
@@ -27,22 +42,19 @@ StatusOr<std::unique_ptr<TextCalibration>> TextCalibration::Create(
     std::shared_ptr<const model::Checkpoint> checkpoint, std::vector<TokenId> tokens,
     const compile::CompileOptions& options, int threads) {
   if (tokens.size() < kFewestTokens) {
-    return absl::InvalidArgumentError(
-        fmt::format("calibrate: the text has {} tokens, fewer than {}", tokens.size(),
-                    kFewestTokens));
+    return absl::InvalidArgumentError(fmt::format(
+        "calibrate: the text has {} tokens, fewer than {}", tokens.size(), kFewestTokens));
   }
   compile::CompileOptions stored{.kernels = options.kernels};
   stored.max_model_len = std::min(kWindow, checkpoint->config.context_length);
   stored.max_batch_tokens = kWindow;
   KVASIR_ASSIGN_OR_RETURN(const auto weights, compile::ProductWeights(*checkpoint, stored));
   auto pool = std::make_unique<ThreadPool>(threads);
-  KVASIR_ASSIGN_OR_RETURN(plan::Plan plan,
-                          compile::Compile(std::move(checkpoint), stored, *pool));
+  KVASIR_ASSIGN_OR_RETURN(plan::Plan plan, compile::Compile(std::move(checkpoint), stored, *pool));
   const int32_t blocks = (plan.max_model_len + plan.kv.block_size - 1) / plan.kv.block_size;
   KVASIR_ASSIGN_OR_RETURN(auto runner,
                           runtime::PlanRunner::Create(std::move(plan), blocks, std::move(pool)));
-  std::unique_ptr<TextCalibration> out(
-      new TextCalibration(std::move(runner), std::move(tokens)));
+  std::unique_ptr<TextCalibration> out(new TextCalibration(std::move(runner), std::move(tokens)));
   out->FindProducts(weights);
   return out;
 }
@@ -102,7 +114,9 @@ Status TextCalibration::Read(size_t first_node) {
     const ValueId value = plan.nodes[node].inputs[0].value;
     const auto moments = moments_.find(value);
     if (moments == moments_.end() || shown_by.at(value) != node) return;
-    moments->second.Add(rows, count, *plan.kernels, runner_->pool());
+    std::vector<float> scaled(rows, rows + count * plan.values[value].width);
+    ScaleRows(plan.values[value].width, scaled);
+    moments->second.Add(scaled.data(), count, *plan.kernels, runner_->pool());
   });
   std::vector<BlockId> blocks(runner_->num_blocks());
   std::iota(blocks.begin(), blocks.end(), 0);

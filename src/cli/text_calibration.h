@@ -40,9 +40,9 @@ class TextCalibration final : public compile::Calibration {
 
   const std::unique_ptr<runtime::PlanRunner> runner_;
   const std::vector<TokenId> tokens_;
-  std::map<std::string, size_t> node_of_;                  // by weight
-  std::map<graph::ValueId, ops::InputMoments> moments_;    // of what was read and not yet asked for
-  graph::ValueId factor_of_ = -1;                          // whose factor_ is
+  std::map<std::string, size_t> node_of_;                // by weight
+  std::map<graph::ValueId, ops::InputMoments> moments_;  // of what was read and not yet asked for
+  graph::ValueId factor_of_ = -1;                        // whose factor_ is
   std::optional<ops::RoundingFactor> factor_;
 };
 

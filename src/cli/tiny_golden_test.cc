@@ -28,7 +28,6 @@ using ops::KvType;
 
 constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBf16, KvType::kInt8, KvType::kFp8};
 
-
 // A folder, or the GGUF file in it.
 std::filesystem::path ModelIn(const std::filesystem::path& folder) {
   return std::filesystem::exists(folder / "model.gguf") ? folder / "model.gguf" : folder;

@@ -205,8 +205,8 @@ class Packer {
     return static_cast<int32_t>(model_.matrices.size()) - 1;
   }
 
-  // The rows of each source, where they are rounded to integers and what they are multiplied with is
-  // known.
+  // The rows of each source, where they are rounded to integers and what they are multiplied with
+  // is known.
   StatusOr<std::vector<std::vector<ops::IntegerRow>>> RoundCalibrated(
       const Node& node, PanelLayout layout, absl::Span<const ops::MatrixSource> sources) {
     std::vector<std::vector<ops::IntegerRow>> out;

@@ -181,7 +181,8 @@ std::vector<IntegerRow> RoundCalibrated(const MatrixSource& source, PanelLayout 
   std::vector<IntegerRow> out(source.rows);
   pool.ParallelFor((source.rows + kLanes - 1) / kLanes, [&](int64_t tile, int) {
     const int64_t first = tile * kLanes;
-    LaneRounder(layout, factor).Round(source, first, std::min(kLanes, source.rows - first), &out[first]);
+    LaneRounder(layout, factor)
+        .Round(source, first, std::min(kLanes, source.rows - first), &out[first]);
   });
   return out;
 }

@@ -141,9 +141,9 @@ TEST_F(CalibratedRoundingTest, CostsAFractionOfRoundingAlone) {
     int bits;
     bool has_zero;
   };
-  for (const Case& c : {Case{{PanelFormat::kInt4Zero, 128}, 4, true},
-                        Case{{PanelFormat::kInt4, 32}, 4, false},
-                        Case{{PanelFormat::kInt8, cols}, 8, false}}) {
+  for (const Case& c :
+       {Case{{PanelFormat::kInt4Zero, 128}, 4, true}, Case{{PanelFormat::kInt4, 32}, 4, false},
+        Case{{PanelFormat::kInt8, cols}, 8, false}}) {
     const auto alone = RoundAlone(weights, cols, c.layout, c.bits, c.has_zero);
     const auto rounded = RoundCalibrated(Source(weights, cols), c.layout, factor, pool_);
     const double before = Cost(inputs, weights, alone, cols, c.layout.group);

@@ -147,9 +147,10 @@ Status PackRow(const MatrixSource& source, int64_t index, PanelLayout layout, in
 }  // namespace
 
 const char* Name(PanelFormat format) {
-  static constexpr const char* kNames[] = {
-      "F32",  "F16",  "BF16", "BF16x2", "BF16 rows", "F8_E4M3", "Q4_0",  "Q4_1", "Q5_0",      "Q5_1",
-      "Q8_0", "Q4_K", "Q5_K", "Q6_K",   "IQ4_NL",    "MXFP4",   "INT4",  "INT4+zero", "INT8", "INT8+zero"};
+  static constexpr const char* kNames[] = {"F32",     "F16",  "BF16",      "BF16x2", "BF16 rows",
+                                           "F8_E4M3", "Q4_0", "Q4_1",      "Q5_0",   "Q5_1",
+                                           "Q8_0",    "Q4_K", "Q5_K",      "Q6_K",   "IQ4_NL",
+                                           "MXFP4",   "INT4", "INT4+zero", "INT8",   "INT8+zero"};
   return kNames[static_cast<int>(format)];
 }
 

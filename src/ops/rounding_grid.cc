@@ -9,9 +9,7 @@ namespace {
 constexpr float kLowest = 0.80f, kHighest = 1.04f;
 constexpr int kTried = 13;
 
-float Share(int i) {
-  return kLowest + (kHighest - kLowest) * static_cast<float>(i) / (kTried - 1);
-}
+float Share(int i) { return kLowest + (kHighest - kLowest) * static_cast<float>(i) / (kTried - 1); }
 
 float Kept(float scale, bool as_fp16) { return as_fp16 ? ToFloat(ToFp16(scale)) : scale; }
 
@@ -64,8 +62,7 @@ RoundingGrid BestWithZero(const float* x, int64_t count, int bits, bool as_fp16)
 }  // namespace
 
 RoundingGrid BestGrid(const float* x, int64_t count, int bits, bool has_zero, bool as_fp16) {
-  return has_zero ? BestWithZero(x, count, bits, as_fp16)
-                  : BestSymmetric(x, count, bits, as_fp16);
+  return has_zero ? BestWithZero(x, count, bits, as_fp16) : BestSymmetric(x, count, bits, as_fp16);
 }
 
 }  // namespace kvasir::ops

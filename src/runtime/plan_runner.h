@@ -35,8 +35,8 @@ class PlanRunner final : public Runner {
 
   Status Run(const Batch& batch, const BatchOutput& output) override;
 
-  // Shows what each product (Op::kMatmul) is about to read: `count` rows of floats, rounded ones too,
-  // and the product's place in plan().nodes. For calibration.
+  // Shows what each product (Op::kMatmul) is about to read: `count` rows of floats, rounded ones
+  // too, and the product's place in plan().nodes. For calibration.
   using ProductObserver = std::function<void(size_t node, const float* rows, int64_t count)>;
   void ObserveProducts(ProductObserver observer) { observer_ = std::move(observer); }
 
