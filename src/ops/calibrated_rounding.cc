@@ -156,8 +156,14 @@ class LaneRounder {
 
   void ChooseGrid(int64_t c, int64_t lane, IntegerRow& out) {
     wanted_.resize(group_);
-    for (int64_t i = 0; i < group_; ++i) wanted_[i] = Wanted(c + i, lane);
-    grids_[lane] = BestGrid(wanted_.data(), group_, bits_, has_zero_, group_ < factor_.cols());
+    costs_.resize(group_);
+    for (int64_t i = 0; i < group_; ++i) {
+      const float own = factor_.row(c + i)[c + i];
+      wanted_[i] = Wanted(c + i, lane);
+      costs_[i] = own * own;
+    }
+    grids_[lane] = BestGrid(wanted_.data(), costs_.data(), group_, bits_, has_zero_,
+                            group_ < factor_.cols());
     out.scale.push_back(grids_[lane].scale);
     out.zero.push_back(static_cast<uint8_t>(grids_[lane].zero));
   }
@@ -168,7 +174,8 @@ class LaneRounder {
   const RoundingFactor& factor_;
   std::vector<float> weights_;  // [cols][kLanes]
   std::vector<float> errors_;   // [cols][kLanes]: of R^T e, from the columns that are rounded
-  std::vector<float> wanted_;
+  std::vector<float> wanted_;  // of a group
+  std::vector<float> costs_;   // of an error of 1 that the columns behind do not make up for
   RoundingGrid grids_[kLanes];
 };
 

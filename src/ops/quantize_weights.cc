@@ -27,7 +27,7 @@ void RoundToIntegers(const float* x, int64_t cols, int64_t group, int bits, bool
   out.scale.clear();
   out.zero.clear();
   for (const float* at = finite.data(); at != finite.data() + cols; at += group) {
-    const RoundingGrid grid = BestGrid(at, group, bits, has_zero, as_fp16);
+    const RoundingGrid grid = BestGrid(at, nullptr, group, bits, has_zero, as_fp16);
     for (int64_t i = 0; i < group; ++i) out.q.push_back(static_cast<uint8_t>(grid.Nearest(at[i])));
     out.scale.push_back(grid.scale);
     out.zero.push_back(static_cast<uint8_t>(grid.zero));

@@ -21,8 +21,9 @@ struct RoundingGrid {
 };
 
 // The grid of `bits` bits for `count` finite floats, which has the least squared error of those
-// that are tried around their range. Without a zero point, zero is the middle. `as_fp16`: its scale
-// is one of fp16.
-RoundingGrid BestGrid(const float* x, int64_t count, int bits, bool has_zero, bool as_fp16);
+// that are tried around their range; `costs`, where there are any, weigh the squares. Without a
+// zero point, zero is the middle. `as_fp16`: its scale is one of fp16.
+RoundingGrid BestGrid(const float* x, const float* costs, int64_t count, int bits, bool has_zero,
+                      bool as_fp16);
 
 }  // namespace kvasir::ops
