@@ -44,7 +44,7 @@ struct EngineOptions {
   runtime::Runner* draft_runner = nullptr;
   int32_t guide_threads = 2;  // that work out masks, so that a slow one holds up few; >= 1
   // A step with decodes is planned to take at most this, and at most
-  // schedule::kMaxDecodeStretch times the decodes' own step.
+  // what schedule::kMaxDecodeStretch makes of the decodes' own step.
   Duration itl_target = std::chrono::milliseconds(50);
   // A step without decodes is planned to take at most this, so that a cancel is prompt.
   Duration prefill_step_target = std::chrono::milliseconds(80);

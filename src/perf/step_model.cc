@@ -13,6 +13,9 @@ constexpr double kPriorWeight = 1e-3;  // of one observation at the features' sc
 constexpr double kShortest = 1e-6;     // seconds: the least that is predicted
 constexpr int64_t kTrusted = 8;        // observations after which outliers are cut
 constexpr double kOutlier = 4.0;       // times the prediction
+constexpr double kForgetOverrun = 0.997;
+constexpr double kMostOverrun = 2.0;
+constexpr double kUnknownOverrun = 1.5;
 
 // A small model on a laptop; any machine replaces it within its first steps.
 constexpr Vector kDecodePrior = {5e-3, 2e-7, 2e-4};
@@ -95,7 +98,9 @@ void LinearFit::Solve() {
 }
 
 StepModel::StepModel()
-    : decode_(kDecodePrior, kDecodeScale), prefill_(kPrefillPrior, kPrefillScale) {}
+    : decode_(kDecodePrior, kDecodeScale),
+      prefill_(kPrefillPrior, kPrefillScale),
+      overrun_(kUnknownOverrun) {}
 
 double StepModel::Decodes(const StepShape& shape) const {
   return shape.decodes == 0 ? 0 : decode_.Predict(DecodeFeatures(shape));
@@ -111,13 +116,23 @@ void StepModel::Observe(const StepShape& shape, double seconds) {
   const bool prefills = shape.prefill_tokens > 0;
   if (!prefills && shape.decodes == 0) return;
   int64_t& observed = prefills ? observed_prefill_ : observed_decode_;
-  if (observed++ >= kTrusted) seconds = std::min(seconds, kOutlier * Predict(shape));
+  if (observed++ >= kTrusted) {
+    const double predicted = Predict(shape);
+    if (prefills && shape.decodes > 0) ObserveOverrun(seconds / predicted);
+    seconds = std::min(seconds, kOutlier * predicted);
+  }
   const double weight = 1 / (seconds * seconds);
   if (prefills) {
     prefill_.Observe(PrefillFeatures(shape), seconds - Decodes(shape), weight);
   } else {
     decode_.Observe(DecodeFeatures(shape), seconds, weight);
   }
+}
+
+// A stall says nothing about the next steps.
+void StepModel::ObserveOverrun(double factor) {
+  overrun_ = 1 + kForgetOverrun * (overrun_ - 1);
+  if (factor < kOutlier) overrun_ = std::clamp(factor, overrun_, kMostOverrun);
 }
 
 }  // namespace kvasir::perf

@@ -63,13 +63,18 @@ class StepModel {
   // `seconds` of a step with `shape`. A stall far beyond the prediction counts only in part.
   void Observe(const StepShape& shape, double seconds);
 
+  // How many times their prediction the worst steps with both phases have taken of late, in [1, 2].
+  double overrun() const { return overrun_; }
+
  private:
   double Decodes(const StepShape& shape) const;
+  void ObserveOverrun(double factor);
 
   LinearFit decode_;
   LinearFit prefill_;
   int64_t observed_decode_ = 0;
   int64_t observed_prefill_ = 0;
+  double overrun_;
 };
 
 }  // namespace kvasir::perf

@@ -103,5 +103,34 @@ TEST(StepModelTest, LongDecodingDoesNotForgetPrefill) {
   EXPECT_NEAR(model.Predict(prefill), kLaptop.Time(prefill), 0.15 * kLaptop.Time(prefill));
 }
 
+// Of steps with both phases, each off by up to `noise`.
+double OverrunWith(double noise) {
+  std::mt19937 random(5);
+  StepModel model;
+  Train(model, kLaptop, random, 300);
+  std::uniform_real_distribution<double> factor(1 - noise, 1 + noise);
+  for (int i = 0; i < 1500; ++i) {
+    const StepShape shape = RandomShape(random, 2);
+    model.Observe(shape, kLaptop.Time(shape) * factor(random));
+  }
+  return model.overrun();
+}
+
+TEST(StepModelTest, KnowsHowFarStepsOverrunTheirPrediction) {
+  EXPECT_NEAR(OverrunWith(0.05), 1.07, 0.06);
+  EXPECT_NEAR(OverrunWith(0.3), 1.4, 0.15);  // (What is fitted lies below the middle.)
+  EXPECT_NEAR(OverrunWith(0.99), 2.0, 0.05);
+}
+
+TEST(StepModelTest, AStallIsNoOverrun) {
+  std::mt19937 random(6);
+  StepModel model;
+  Train(model, kLaptop, random, 3000);
+  const double before = model.overrun();
+  const StepShape shape = RandomShape(random, 2);
+  model.Observe(shape, 10 * kLaptop.Time(shape));
+  EXPECT_LE(model.overrun(), before);
+}
+
 }  // namespace
 }  // namespace kvasir::perf

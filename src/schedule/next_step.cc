@@ -30,7 +30,8 @@ class Planner {
 
   void Run() {
     PlanDecodes();
-    decodes_time_ = state_.model->Predict(plan_.shape);
+    mixed_limit_ = std::min(budget_.itl_target, kMaxDecodeStretch / state_.model->overrun() *
+                                                    state_.model->Predict(plan_.shape));
     FindOwners();
     do {
       PlanPrefills();
@@ -241,9 +242,7 @@ class Planner {
   bool WithinTime(const SequenceView& view, int32_t tokens) const {
     perf::StepShape shape = plan_.shape;
     shape.AddPrefill(view.computed, tokens);
-    const double limit = plan_.shape.decodes == 0
-                             ? budget_.prefill_step_target
-                             : std::min(budget_.itl_target, kMaxDecodeStretch * decodes_time_);
+    const double limit = plan_.shape.decodes == 0 ? budget_.prefill_step_target : mixed_limit_;
     return state_.model->Predict(shape) <= limit;
   }
 
@@ -257,7 +256,7 @@ class Planner {
   std::vector<bool> done_;       // running sequences that compute in this step
   int32_t slots_ = 0;            // taken by running and starting sequences
   int32_t starting_blocks_ = 0;  // that starting sequences will need after this step
-  double decodes_time_ = 0;
+  double mixed_limit_ = 0;
   bool advances_prompt_ = false;  // some prompt gets a chunk in this step
   absl::flat_hash_map<Hash128, int32_t> owners_;
 };

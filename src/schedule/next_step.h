@@ -9,9 +9,10 @@ namespace kvasir::schedule {
 // advances in a step however little time there is, so that none starves.
 inline constexpr int32_t kChunkTokens = 4;
 
-// With decodes, a step may take this many times as long as the decodes alone would: so that the
-// gaps between tokens stay under four usual ones where the prediction is a third too low.
-inline constexpr double kMaxDecodeStretch = 2.4;
+// With decodes, a step takes at most this many times as long as the decodes alone would, should it
+// overrun its prediction as the worst ones of late did: for gaps between tokens of about four usual
+// ones at most.
+inline constexpr double kMaxDecodeStretch = 2.8;
 
 // Fills `plan` (reused between steps) from the state alone:
 //  1. every decode, in rank order; when blocks run out, the sequence of the last rank is preempted,
