@@ -84,7 +84,7 @@ StatusOr<const ops::RoundingFactor*> TextCalibration::FactorOf(const std::string
   if (value == factor_of_) return &*factor_;
   if (!moments_.contains(value)) KVASIR_RETURN_IF_ERROR(Read(it->second));
   auto moments = moments_.extract(value);
-  factor_.emplace(std::move(moments.mapped()), runner_->pool());
+  factor_.emplace(moments.mapped(), runner_->pool());
   factor_of_ = value;
   return &*factor_;
 }

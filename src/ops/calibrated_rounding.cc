@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "ops/pack_scaled.h"
@@ -48,16 +49,25 @@ void InputMoments::Add(const float* rows, int64_t count, const CpuKernels& kerne
   });
 }
 
-RoundingFactor::RoundingFactor(InputMoments moments, ThreadPool& pool)
-    : cols_(moments.cols_), r_(std::move(moments.sums_)) {
+RoundingFactor::RoundingFactor(const InputMoments& moments, ThreadPool& pool)
+    : cols_(moments.cols()), order_(cols_), position_(cols_), r_(cols_ * cols_) {
   double trace = 0;
-  for (int64_t i = 0; i < cols_; ++i) trace += r_[i * cols_ + i];
+  for (int64_t i = 0; i < cols_; ++i) trace += moments.at(i, i);
   const float damping =
       trace > 0 ? static_cast<float>(kDamping * trace / static_cast<double>(cols_)) : 1.0f;
-  for (int64_t i = 0; i < cols_; ++i) {
-    r_[i * cols_ + i] += damping;
-    for (int64_t j = 0; j < i; ++j) r_[j * cols_ + i] = r_[i * cols_ + j];
-  }
+  std::iota(order_.begin(), order_.end(), 0);
+  std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) {
+    return moments.at(a, a) > moments.at(b, b);
+  });
+  for (int64_t i = 0; i < cols_; ++i) position_[order_[i]] = i;
+  pool.ParallelFor(cols_, [&](int64_t i, int) {
+    float* const out = r_.data() + i * cols_;
+    for (int64_t j = 0; j < cols_; ++j) {
+      const auto [low, high] = std::minmax(order_[i], order_[j]);
+      out[j] = moments.at(high, low);
+    }
+    out[i] += damping;
+  });
   Decompose(damping, pool);
 }
 
@@ -116,7 +126,8 @@ class LaneRounder {
         has_zero_(HasZero(layout.format)),
         factor_(factor),
         weights_(factor.cols() * kLanes),
-        errors_(factor.cols() * kLanes) {}
+        errors_(factor.cols() * kLanes),
+        grids_(factor.cols() / layout.group * kLanes) {}
 
   void Round(const MatrixSource& source, int64_t first, int64_t count, IntegerRow* out) {
     const int64_t cols = factor_.cols();
@@ -125,23 +136,30 @@ class LaneRounder {
     std::fill(errors_.begin(), errors_.end(), 0.0f);
     for (int64_t lane = 0; lane < count; ++lane) {
       LoadRow(source, first + lane, row.data());
-      for (int64_t c = 0; c < cols; ++c) {
-        weights_[c * kLanes + lane] = std::isfinite(row[c]) ? row[c] : 0.0f;
+      for (int64_t p = 0; p < cols; ++p) {
+        const float weight = row[factor_.column(p)];
+        weights_[p * kLanes + lane] = std::isfinite(weight) ? weight : 0.0f;
       }
       out[lane].q.resize(cols);
+      out[lane].scale.resize(cols / group_);
+      out[lane].zero.resize(cols / group_);
     }
-    for (int64_t c = 0; c < cols; ++c) {
-      if (c % group_ == 0) {
-        for (int64_t lane = 0; lane < count; ++lane) ChooseGrid(c, lane, out[lane]);
+    std::vector<bool> has_grid(cols / group_, false);
+    for (int64_t p = 0; p < cols; ++p) {
+      const int64_t column = factor_.column(p), group = column / group_;
+      if (!has_grid[group]) {
+        has_grid[group] = true;
+        for (int64_t lane = 0; lane < count; ++lane) ChooseGrid(group, lane, out[lane]);
       }
       float off[kLanes] = {};
       for (int64_t lane = 0; lane < count; ++lane) {
-        const int q = grids_[lane].Nearest(Wanted(c, lane));
-        out[lane].q[c] = static_cast<uint8_t>(q);
-        off[lane] = weights_[c * kLanes + lane] - grids_[lane].Value(q);
+        const RoundingGrid& grid = grids_[group * kLanes + lane];
+        const int q = grid.Nearest(Wanted(p, lane));
+        out[lane].q[column] = static_cast<uint8_t>(q);
+        off[lane] = weights_[p * kLanes + lane] - grid.Value(q);
       }
-      const float* const r = factor_.row(c);
-      for (int64_t j = c + 1; j < cols; ++j) {
+      const float* const r = factor_.row(p);
+      for (int64_t j = p + 1; j < cols; ++j) {
         float* const sums = &errors_[j * kLanes];
         for (int64_t lane = 0; lane < kLanes; ++lane) sums[lane] += r[j] * off[lane];
       }
@@ -149,34 +167,36 @@ class LaneRounder {
   }
 
  private:
-  // What would make up for the columns before.
-  float Wanted(int64_t c, int64_t lane) const {
-    return weights_[c * kLanes + lane] + errors_[c * kLanes + lane] / factor_.row(c)[c];
+  // What would make up for the columns that are rounded.
+  float Wanted(int64_t p, int64_t lane) const {
+    return weights_[p * kLanes + lane] + errors_[p * kLanes + lane] / factor_.row(p)[p];
   }
 
-  void ChooseGrid(int64_t c, int64_t lane, IntegerRow& out) {
+  void ChooseGrid(int64_t group, int64_t lane, IntegerRow& out) {
     wanted_.resize(group_);
     costs_.resize(group_);
     for (int64_t i = 0; i < group_; ++i) {
-      const float own = factor_.row(c + i)[c + i];
-      wanted_[i] = Wanted(c + i, lane);
+      const int64_t p = factor_.position(group * group_ + i);
+      const float own = factor_.row(p)[p];
+      wanted_[i] = Wanted(p, lane);
       costs_[i] = own * own;
     }
-    grids_[lane] = BestGrid(wanted_.data(), costs_.data(), group_, bits_, has_zero_,
-                            group_ < factor_.cols());
-    out.scale.push_back(grids_[lane].scale);
-    out.zero.push_back(static_cast<uint8_t>(grids_[lane].zero));
+    const RoundingGrid grid = BestGrid(wanted_.data(), costs_.data(), group_, bits_, has_zero_,
+                                       group_ < factor_.cols());
+    grids_[group * kLanes + lane] = grid;
+    out.scale[group] = grid.scale;
+    out.zero[group] = static_cast<uint8_t>(grid.zero);
   }
 
   const int64_t group_;
   const int bits_;
   const bool has_zero_;
   const RoundingFactor& factor_;
-  std::vector<float> weights_;  // [cols][kLanes]
-  std::vector<float> errors_;   // [cols][kLanes]: of R^T e, from the columns that are rounded
-  std::vector<float> wanted_;  // of a group
-  std::vector<float> costs_;   // of an error of 1 that the columns behind do not make up for
-  RoundingGrid grids_[kLanes];
+  std::vector<float> weights_;       // [positions][kLanes]
+  std::vector<float> errors_;        // [positions][kLanes]: of R^T e, from what is rounded
+  std::vector<float> wanted_;        // of a group
+  std::vector<float> costs_;         // of an error of 1 that no column behind makes up for
+  std::vector<RoundingGrid> grids_;  // [groups][kLanes]
 };
 
 }  // namespace

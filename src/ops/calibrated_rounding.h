@@ -27,8 +27,6 @@ class InputMoments {
   float at(int64_t row, int64_t column) const { return sums_[row * cols_ + column]; }
 
  private:
-  friend class RoundingFactor;
-
   const int64_t cols_;
   int64_t rows_ = 0;
   std::vector<float> sums_;  // [cols][cols]
@@ -36,21 +34,25 @@ class InputMoments {
 
 // The upper triangle R with R R^T = moments, to whose diagonal a hundredth of its mean is added:
 // the error e of a row of weights costs |R^T e|^2 in its products, and element j of R^T e depends
-// on no column behind j.
+// on no column behind j. Columns stand in the order in which they are rounded: those that are
+// multiplied with the largest inputs first, so that all others can make up for them.
 class RoundingFactor {
  public:
-  // Takes the moments' memory.
-  RoundingFactor(InputMoments moments, ThreadPool& pool);
+  RoundingFactor(const InputMoments& moments, ThreadPool& pool);
 
   int64_t cols() const { return cols_; }
-  // Row `row` of R; columns before `row` are not zeroed.
-  const float* row(int64_t row) const { return r_.data() + row * cols_; }
+  // The column of the matrix at a position of the order, and the reverse.
+  int64_t column(int64_t position) const { return order_[position]; }
+  int64_t position(int64_t column) const { return position_[column]; }
+  // Row `position` of R; what is before `position` in it is not zeroed.
+  const float* row(int64_t position) const { return r_.data() + position * cols_; }
 
  private:
   // `least` is what no pivot can be below, but for rounding.
   void Decompose(float least, ThreadPool& pool);
 
   const int64_t cols_;
+  std::vector<int64_t> order_, position_;
   std::vector<float> r_;
 };
 
