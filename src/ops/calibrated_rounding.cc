@@ -56,9 +56,8 @@ RoundingFactor::RoundingFactor(const InputMoments& moments, ThreadPool& pool)
   const float damping =
       trace > 0 ? static_cast<float>(kDamping * trace / static_cast<double>(cols_)) : 1.0f;
   std::iota(order_.begin(), order_.end(), 0);
-  std::stable_sort(order_.begin(), order_.end(), [&](int64_t a, int64_t b) {
-    return moments.at(a, a) > moments.at(b, b);
-  });
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](int64_t a, int64_t b) { return moments.at(a, a) > moments.at(b, b); });
   for (int64_t i = 0; i < cols_; ++i) position_[order_[i]] = i;
   pool.ParallelFor(cols_, [&](int64_t i, int) {
     float* const out = r_.data() + i * cols_;
@@ -181,8 +180,8 @@ class LaneRounder {
       wanted_[i] = Wanted(p, lane);
       costs_[i] = own * own;
     }
-    const RoundingGrid grid = BestGrid(wanted_.data(), costs_.data(), group_, bits_, has_zero_,
-                                       group_ < factor_.cols());
+    const RoundingGrid grid =
+        BestGrid(wanted_.data(), costs_.data(), group_, bits_, has_zero_, group_ < factor_.cols());
     grids_[group * kLanes + lane] = grid;
     out.scale[group] = grid.scale;
     out.zero[group] = static_cast<uint8_t>(grid.zero);

@@ -108,7 +108,7 @@ TEST_F(CalibratedRoundingTest, TheFactorTimesItsTransposeIsTheMoments) {
       for (int64_t j = 0; j <= i; ++j) {
         double sum = 0;
         for (int64_t k = i; k < cols; ++k) sum += double{factor.row(i)[k]} * factor.row(j)[k];
-        const auto [low, high] = std::minmax(factor.column(i), factor.column(j));
+        const auto [low, high] = std::minmax({factor.column(i), factor.column(j)});
         ASSERT_NEAR(sum, moments.at(high, low) + (i == j ? damping : 0), 1e-3 * trace / cols)
             << cols << ": " << i << " " << j;
       }
