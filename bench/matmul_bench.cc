@@ -13,6 +13,7 @@
 #include "ops/cpu/dispatch.h"
 #include "ops/packing.h"
 #include "ops/testing/random_matrix.h"
+#include "ops/testing/random_scaled.h"
 
 namespace kvasir::ops {
 namespace {
@@ -34,21 +35,34 @@ ThreadPool& Pool(int threads) {
 
 struct Weights {
   DType stored;
-  PanelFormat format;
+  PanelLayout layout;
 };
+
+PackedMatrix Made(const Weights& weights, int64_t rows) {
+  std::mt19937 random(7);
+  const auto pack = [&](const MatrixSource& source) {
+    StatusOr<PackedMatrix> made = Pack({&source, 1}, weights.layout, Pool(1));
+    KVASIR_CHECK(made.ok(), "the matrix fits into memory");
+    return *std::move(made);
+  };
+  if (IsSelfContained(weights.stored)) {
+    const std::vector<uint8_t> stored = RandomMatrix(weights.stored, rows, kCols, random);
+    return pack({weights.stored, rows, kCols, stored.data()});
+  }
+  const PanelFormat format = weights.layout.format;
+  ScaledShape shape{.dtype = weights.stored, .group = weights.layout.group};
+  shape.has_zero = format == PanelFormat::kInt4Zero || format == PanelFormat::kInt8Zero;
+  if (shape.group == 0) shape.group = kCols;  // 8-bit floats with a scale for each row
+  return pack(RandomScaled(shape, rows, kCols, random).source());
+}
 
 // Only the last one is kept: together they would fill the memory of a small machine.
 const PanelView& Packed(const Weights& weights, int64_t rows) {
-  static std::pair<PanelFormat, int64_t> key{PanelFormat::kF32, 0};
+  static std::pair<PanelLayout, int64_t> key{PanelFormat::kF32, 0};
   static PackedMatrix packed;
-  if (key != std::pair(weights.format, rows)) {
-    std::mt19937 random(7);
-    const std::vector<uint8_t> stored = RandomMatrix(weights.stored, rows, kCols, random);
-    const MatrixSource source{weights.stored, rows, kCols, stored.data()};
-    StatusOr<PackedMatrix> made = Pack({&source, 1}, weights.format, Pool(1));
-    KVASIR_CHECK(made.ok(), "the matrix fits into memory");
-    packed = *std::move(made);
-    key = {weights.format, rows};
+  if (key != std::pair(weights.layout, rows)) {
+    packed = Made(weights, rows);
+    key = {weights.layout, rows};
   }
   return packed.view;
 }
@@ -117,16 +131,19 @@ void BM_Matmul(benchmark::State& state, Weights weights) {
 
 void RegisterAll() {
   std::vector<Weights> all;
-  for (const DType dtype :
-       {DType::kF32, DType::kF16, DType::kBf16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-        DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16, DType::kQ4_0, DType::kQ4_1,
+                            DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K,
+                            DType::kQ6_K, DType::kIq4Nl, DType::kMxfp4, DType::kF8E4M3}) {
     all.push_back({dtype, PanelFormatOf(dtype)});
   }
+  all.push_back({DType::kInt4, {PanelFormat::kInt4, 128}});
+  all.push_back({DType::kInt4, {PanelFormat::kInt4Zero, 128}});
+  all.push_back({DType::kInt8, {PanelFormat::kInt8, kCols}});
   if (Kernels().bf16_pairs) all.push_back({DType::kBf16, PanelFormat::kBf16Pairs});
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   for (const Weights& weights : all) {
     benchmark::internal::Benchmark* one =
-        benchmark::RegisterBenchmark(Name(weights.format), BM_Matmul, weights);
+        benchmark::RegisterBenchmark(Name(weights.layout.format), BM_Matmul, weights);
     one->ArgNames({"rows", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
     for (const int64_t rows : {1, 16, 512}) {
       one->Args({rows, 1});

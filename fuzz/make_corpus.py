@@ -121,7 +121,7 @@ class Plan:
 
     WIDTH, VOCAB, PAGE = 32, 16, 4096
     NODE = {
-        "op": "", "inputs": [], "output": -1, "matrix": -1, "vector": -1, "bias": -1, "layer": -1,
+        "op": "", "inputs": [], "output": -1, "matrix": -1, "vector": -1, "bias": -1, "order": -1, "layer": -1,
         "scale": 1.0, "residual": False, "parts": 1, "head_width": 0, "column": 0, "table": 0,
         "window": 0, "softcap": 0.0, "gate": {"kind": "silu", "alpha": 1.0, "limit": 0.0},
         "routing": {"experts": 0, "used": 0, "groups": 1, "groups_used": 1, "score": "softmax",
@@ -129,12 +129,14 @@ class Plan:
     }  # fmt: skip
 
     def __init__(self):
-        self.values, self.nodes, self.matrices, self.vectors = [], [], [], []
+        self.values, self.nodes, self.matrices = [], [], []
+        self.vectors, self.orders = [], []
+        self.panel_bytes = []  # of each matrix
 
-    def value(self, width, rows="tokens", copies=1):
+    def value(self, width, rows="tokens", copies=1, kind="f32"):
         name = f"v{len(self.values)}"
         self.values.append(
-            {"name": name, "rows": rows, "type": "f32", "width": width, "copies": copies}
+            {"name": name, "rows": rows, "type": kind, "width": width, "copies": copies}
         )
         return {"value": len(self.values) - 1, "column": 0, "width": width}
 
@@ -144,8 +146,18 @@ class Plan:
         return out
 
     def matrix(self, rows, cols):
-        self.matrices.append({"format": "F32", "rows": rows, "cols": cols})
+        self.matrices.append({"format": "F32", "group": 0, "rows": rows, "cols": cols})
+        self.panel_bytes.append(64 * cols)
         return len(self.matrices) - 1
+
+    def ordered_product(self, x, width):
+        """By 4-bit integers whose columns lie in another order."""
+        self.orders.append(x["width"])
+        ordered = self.value(x["width"], kind="int8")
+        self.add("quantize", [x], ordered, order=len(self.orders) - 1)
+        self.matrices.append({"format": "INT4+zero", "group": 32, "rows": width, "cols": x["width"]})
+        self.panel_bytes.append(64 + x["width"] // 32 * (32 + 8 + 256))
+        return self.add("matmul", [ordered], self.value(width), matrix=len(self.matrices) - 1)
 
     def norm(self, x, rows="tokens"):
         self.vectors.append(x["width"])
@@ -164,7 +176,7 @@ class Plan:
         rotated = self.value(self.WIDTH)
         self.add("rope_kv_write", [q, k, v], rotated, layer=0, scale=0.25, head_width=16)
         o = self.add("attention", [rotated], self.value(self.WIDTH), layer=0, window=3)
-        return self.add("add", [x, self.product(o, self.WIDTH)], self.value(self.WIDTH))
+        return self.add("add", [x, self.ordered_product(o, self.WIDTH)], self.value(self.WIDTH))
 
     def experts(self, x):
         routing = {**self.NODE["routing"], "experts": 4, "used": 2, "score": "sigmoid"}
@@ -205,9 +217,11 @@ class Plan:
             return {"offset": begin, "bytes": size}
 
         header["matrix_sections"] = [
-            place(-(-m["rows"] // 16) * 64 * m["cols"]) for m in self.matrices
+            place(-(-m["rows"] // 16) * bytes)
+            for m, bytes in zip(self.matrices, self.panel_bytes)
         ]
         header["vector_sections"] = [place(4 * width) for width in self.vectors]
+        header["order_sections"] = [place(4 * width) for width in self.orders]
         header["embedding_section"] = place(4 * self.VOCAB * self.WIDTH)
         header["text_section"] = place(len(content))
         size = header["text_section"]["offset"] + len(content)
@@ -267,6 +281,23 @@ def main():
     save("safetensors", "two", safetensors([f32, bf16]))
     save("safetensors", "scalar", safetensors([("s", "F16", [], bytes(2))]))
     save("safetensors", "empty", safetensors([]))
+    order = struct.pack("<32i", *([0] * 32))
+    save("safetensors", "gptq", safetensors([
+        ("m.qweight", "I32", [4, 8], bytes(128)), ("m.qzeros", "I32", [1, 1], bytes(4)),
+        ("m.scales", "F16", [1, 8], bytes(16)), ("m.g_idx", "I32", [32], order)]))  # fmt: skip
+    save("safetensors", "awq", safetensors([
+        ("m.qweight", "I32", [32, 1], bytes(128)), ("m.qzeros", "I32", [1, 1], bytes(4)),
+        ("m.scales", "F16", [1, 8], bytes(16))]))  # fmt: skip
+    shape = struct.pack("<qq", 8, 32)
+    save("safetensors", "packed", safetensors([
+        ("m.weight_packed", "I32", [8, 4], bytes(128)), ("m.weight_shape", "I64", [2], shape),
+        ("m.weight_zero_point", "I32", [1, 1], bytes(4)),
+        ("m.weight_scale", "BF16", [8, 1], bytes(16))]))  # fmt: skip
+    save("safetensors", "bytes", safetensors([
+        ("m.weight", "I8", [4, 32], bytes(128)), ("m.weight_scale", "F32", [4, 1], bytes(16)),
+        ("m.weight_zero_point", "I8", [4, 1], bytes(4))]))  # fmt: skip
+    save("safetensors", "floats", safetensors([
+        ("m.weight", "F8_E4M3", [4, 32], bytes(128)), ("m.weight_scale_inv", "F32", [1, 1], bytes(4))]))  # fmt: skip
 
     llama = {
         "architectures": ["LlamaForCausalLM"],
@@ -294,6 +325,11 @@ def main():
     yarn = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "truncate": False}
     longrope = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
     qwen2 = {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "sliding_window": 8}
+    gptq = {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2", "sym": True}
+    awq = {"quant_method": "awq", "bits": 4, "version": "gemm", "zero_point": True}
+    compressed = {"quant_method": "compressed-tensors", "format": "pack-quantized",
+                  "sparsity_config": {"format": "dense"}, "transform_config": {}}  # fmt: skip
+    fp8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
     for name, extra in [
         ("llama", {}),
         ("llama3", {"rope_scaling": llama3}),
@@ -305,6 +341,10 @@ def main():
         ("gemma3", {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 8}),
         ("phi3", {"architectures": ["Phi3ForCausalLM"], "rope_scaling": longrope}),
         ("deepseek_v3", {"architectures": ["DeepseekV3ForCausalLM"], **experts, **latent}),
+        ("gptq", {"quantization_config": gptq}),
+        ("awq", {"quantization_config": awq}),
+        ("compressed", {"quantization_config": compressed}),
+        ("fp8", {"quantization_config": fp8}),
     ]:
         save("config", name, json.dumps({**llama, **extra}).encode())
 

@@ -15,6 +15,8 @@ struct Fp8 {
 
 inline constexpr float kLargestFp8 = 448.0f;
 
+inline bool IsNan(Fp8 v) { return (v.bits & 0x7f) == 0x7f; }
+
 // The fields of an FP8, each where an FP16 has it, make the FP8's value divided by 256 (the biases
 // are 7 and 15), subnormals included. (The two NaNs become +-480.)
 inline Fp16 ToFp16Over256(Fp8 v) {

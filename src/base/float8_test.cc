@@ -58,6 +58,12 @@ TEST(Float8Test, RoundsToTheNearestAndToEven) {
   }
 }
 
+TEST(Float8Test, KnowsItsTwoNans) {
+  for (int bits = 0; bits < 256; ++bits) {
+    EXPECT_EQ(IsNan(Fp8{static_cast<uint8_t>(bits)}), bits == 0x7f || bits == 0xff) << bits;
+  }
+}
+
 TEST(Float8Test, StopsAtTheLargest) {
   for (const float x : {448.0f, 464.0f, 480.0f, 1e9f, INFINITY, NAN}) {
     EXPECT_EQ(ToFp8(x).bits, 0x7e) << x;

@@ -1,8 +1,6 @@
 // `kvasir eval`: perplexity of a model over a text, and its distance from a reference.
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +12,7 @@
 #include "cli/model_config.h"
 #include "cli/progress_bar.h"
 #include "cli/served_model.h"
+#include "cli/text_tokens.h"
 
 namespace kvasir::cli {
 namespace {
@@ -42,20 +41,6 @@ StatusOr<ServedModel> Load(const EvalConfig& config, const std::string& model, b
   options.kv_cache_bytes = int64_t{1} << 30;
   KVASIR_ASSIGN_OR_RETURN(options.path, ModelPath(model));
   return LoadModel(options);
-}
-
-StatusOr<std::vector<TokenId>> ReadTokens(const EvalConfig& config, const ServedModel& model) {
-  std::ifstream in(config.text, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(in)), {});
-  if (!in && text.empty()) {
-    return absl::NotFoundError(fmt::format("text: cannot read {}", config.text));
-  }
-  KVASIR_ASSIGN_OR_RETURN(std::vector<TokenId> ids,
-                          model.tokenizer->Encode(text, /*parse_special=*/false));
-  if (config.max_tokens > 0 && static_cast<int64_t>(ids.size()) > config.max_tokens) {
-    ids.resize(config.max_tokens);
-  }
-  return ids;
 }
 
 void Print(const EvalConfig& config, const Evaluation& e) {
@@ -96,7 +81,8 @@ StatusOr<int> Eval(const EvalConfig& config) {
   for (const runtime::Runner* runner : {model.runner.get(), reference.runner.get()}) {
     if (runner != nullptr) context = std::min(context, runner->num_blocks() * runner->block_size());
   }
-  KVASIR_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, ReadTokens(config, model));
+  KVASIR_ASSIGN_OR_RETURN(const std::vector<TokenId> ids,
+                          ReadTokens("text", config.text, *model.tokenizer, config.max_tokens));
   ProgressBar bar(ProgressBar::Unit::kSteps);
   KVASIR_ASSIGN_OR_RETURN(
       const Evaluation result,

@@ -23,18 +23,17 @@ namespace {
 
 constexpr int64_t kDefaultSequences = 8;  // of full length that the default KV cache holds
 
-StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
-  if (text.gguf_vocab) return text::Tokenizer::FromGguf(*text.gguf_vocab);
-  if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
-  return absl::NotFoundError(
-      "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
-}
-
 // `vocab` and `eos_ids` are the model's.
 Status LoadText(const ModelOptions& options, const model::TextFiles& text, int32_t vocab,
                 const std::vector<int32_t>& eos_ids, ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
-  KVASIR_ASSIGN_OR_RETURN(out.tokenizer, MakeTokenizer(text));
+  StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = MakeTokenizer(text);
+  if (absl::IsNotFound(tokenizer.status())) {
+    return absl::NotFoundError(
+        "the model has no tokenizer; --skip-tokenizer-init serves it by token ids");
+  }
+  KVASIR_RETURN_IF_ERROR(tokenizer.status());
+  out.tokenizer = *std::move(tokenizer);
   if (!eos_ids.empty()) {
     // It takes as long as all else together, and no request needs it at once.
     out.grammars = std::make_unique<grammar::DeferredCompiler>(
@@ -124,6 +123,12 @@ StatusOr<std::unique_ptr<runtime::Runner>> MakeDeviceRunner(const ModelOptions& 
 }
 
 }  // namespace
+
+StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text) {
+  if (text.gguf_vocab) return text::Tokenizer::FromGguf(*text.gguf_vocab);
+  if (text.tokenizer_json) return text::Tokenizer::FromHuggingFace(*text.tokenizer_json);
+  return absl::NotFoundError("the model has no tokenizer");
+}
 
 int ComputeThreads(int wanted) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "core/engine_client.h"
 #include "grammar/compiler.h"
+#include "model/checkpoint.h"
 #include "runtime/runner.h"
 #include "text/chat_template.h"
 #include "text/output_format.h"
@@ -47,6 +48,9 @@ struct ServedModel {
 
 // The compute threads that an option asks for; 0: all cores.
 int ComputeThreads(int wanted);
+
+// NotFound where the model has none.
+StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles& text);
 
 // Loads and compiles. Errors name the file or option at fault.
 StatusOr<ServedModel> LoadModel(const ModelOptions& options);

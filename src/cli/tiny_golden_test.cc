@@ -1,4 +1,6 @@
-// Random tiny checkpoints of every architecture against the logits that transformers gave.
+// Random tiny checkpoints of every architecture against the logits that transformers gave, and of
+// every quantised format against those that NumPy gave for the weights expanded
+// (tests/reference/quantized_checkpoints.py).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -21,9 +23,15 @@ namespace {
 
 using compile::Activations;
 using compile::CompileOptions;
+using compile::Weights;
 using ops::KvType;
 
 constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBf16, KvType::kInt8, KvType::kFp8};
+
+// A folder, or the GGUF file in it.
+std::filesystem::path ModelIn(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "model.gguf") ? folder / "model.gguf" : folder;
+}
 
 // The checkpoint of `folder` as if its configuration said to use every expert for every token.
 std::shared_ptr<const model::Checkpoint> LoadWithAllExpertsChosen(
@@ -46,9 +54,9 @@ std::shared_ptr<const model::Checkpoint> LoadWithAllExpertsChosen(
 
 class TinyGoldenTest : public testing::TestWithParam<std::string> {
  protected:
-  TinyGoldenTest()
-      : folder_(Golden() / "tiny" / GetParam()),
-        checkpoint_(Load(folder_)),
+  explicit TinyGoldenTest(const char* group = "tiny")
+      : folder_(Golden() / group / GetParam()),
+        checkpoint_(Load(ModelIn(folder_))),
         prompts_(ReadJson(folder_ / "golden.json")["prompts"]) {}
 
   // The largest difference from the 16 logits of each prompt, in units of `unit(prompt)`.
@@ -98,6 +106,72 @@ class TinyGoldenTest : public testing::TestWithParam<std::string> {
       different += DifferentBits(first.Prefill(ids), second.Prefill(ids));
     }
     return different;
+  }
+
+  void ExpectFusionChangesNoBit(absl::Span<const KvType> kv_types) const {
+    for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+      for (const KvType kv : kv_types) {
+        CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_type = kv};
+        CompileOptions plain = fused;
+        plain.fuse = false;
+        EXPECT_EQ(Difference(fused, plain), 0);
+      }
+    }
+  }
+
+  void ExpectFamiliesAgree(absl::Span<const KvType> kv_types) const {
+    for (const char* isa : {"avx2", "avx512", "avx512_bf16"}) {
+      if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
+      for (const KvType kv : kv_types) {
+        for (const Activations activations : {Activations::kNative, Activations::kF32}) {
+          CompileOptions scalar{
+              .kernels = Kernels("scalar"), .activations = activations, .kv_type = kv};
+          CompileOptions other = scalar;
+          other.kernels = Kernels(isa);
+          EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
+        }
+      }
+    }
+  }
+
+  void ExpectPlanFileChangesNoBit() const {
+    const std::filesystem::path path =
+        std::filesystem::path(testing::TempDir()) /
+        fmt::format("tiny_golden_test_{}_{}.kvplan", getpid(), GetParam());
+    const CompileOptions options{.kernels = Kernels("auto")};
+    ThreadPool pool(2);
+    {
+      const auto compiled = compile::CompileModel(checkpoint_, options, pool);
+      ASSERT_TRUE(compiled.ok()) << compiled.status();
+      const Status written = plan::WritePlan(*compiled, {}, path.string(), [](int64_t, int64_t) {});
+      ASSERT_TRUE(written.ok()) << written;
+    }
+    StatusOr<plan::PlanFile> read = plan::ReadPlan(path.string());
+    std::filesystem::remove(path);
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->model.fingerprint, model::WeightsFingerprint(*checkpoint_));
+    Model compiled(checkpoint_, options, kMaxTokens);
+    Model mapped(std::move(read->model), options, kMaxTokens);
+    for (const auto& prompt : prompts_) {
+      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+      EXPECT_EQ(DifferentBits(mapped.Prefill(ids), compiled.Prefill(ids)), 0);
+    }
+  }
+
+  // One request, one answer.
+  void ExpectRowsAreAlone(absl::Span<const KvType> kv_types) const {
+    const auto other = prompts_.front()["ids"].get<std::vector<TokenId>>();
+    for (const KvType kv : kv_types) {
+      Model model(checkpoint_, {.kernels = Kernels("auto"), .kv_type = kv}, 2 * kMaxTokens);
+      for (const auto& prompt : prompts_) {
+        const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+        const std::vector<float> whole = model.Prefill(ids);
+        for (const size_t chunk : {1, 5, 64}) {
+          EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
+        }
+        EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
+      }
+    }
   }
 
   static constexpr int32_t kMaxTokens = 192;
@@ -166,70 +240,74 @@ TEST_P(TinyGoldenTest, QuantizedKvStaysClose) {
   }
 }
 
-TEST_P(TinyGoldenTest, FusionChangesNoBit) {
-  for (const Activations activations : {Activations::kNative, Activations::kF32}) {
-    for (const KvType kv : kKvTypes) {
-      CompileOptions fused{.kernels = Kernels("auto"), .activations = activations, .kv_type = kv};
-      CompileOptions plain = fused;
-      plain.fuse = false;
-      EXPECT_EQ(Difference(fused, plain), 0);
-    }
-  }
-}
+TEST_P(TinyGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit(kKvTypes); }
 
-TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
-  for (const char* isa : {"avx2", "avx512", "avx512_bf16"}) {
-    if (Kernels(isa) == nullptr || Kernels(isa)->bf16_pairs) continue;
-    for (const KvType kv : kKvTypes) {
-      CompileOptions scalar{.kernels = Kernels("scalar"), .kv_type = kv};
-      CompileOptions other = scalar;
-      other.kernels = Kernels(isa);
-      EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
-      scalar.activations = other.activations = Activations::kF32;
-      EXPECT_EQ(Difference(scalar, other), 0) << isa << " " << ops::Info(kv).name;
-    }
-  }
-}
+TEST_P(TinyGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) { ExpectFamiliesAgree(kKvTypes); }
 
-TEST_P(TinyGoldenTest, APlanOutOfAFileChangesNoBit) {
-  const std::filesystem::path path =
-      std::filesystem::path(testing::TempDir()) /
-      fmt::format("tiny_golden_test_{}_{}.kvplan", getpid(), GetParam());
-  const CompileOptions options{.kernels = Kernels("auto")};
-  ThreadPool pool(2);
-  {
-    const auto compiled = compile::CompileModel(checkpoint_, options, pool);
-    ASSERT_TRUE(compiled.ok()) << compiled.status();
-    const Status written = plan::WritePlan(*compiled, {}, path.string(), [](int64_t, int64_t) {});
-    ASSERT_TRUE(written.ok()) << written;
-  }
-  StatusOr<plan::PlanFile> read = plan::ReadPlan(path.string());
-  std::filesystem::remove(path);
-  ASSERT_TRUE(read.ok()) << read.status();
-  EXPECT_EQ(read->model.fingerprint, model::WeightsFingerprint(*checkpoint_));
-  Model compiled(checkpoint_, options, kMaxTokens);
-  Model mapped(std::move(read->model), options, kMaxTokens);
-  for (const auto& prompt : prompts_) {
-    const auto ids = prompt["ids"].get<std::vector<TokenId>>();
-    EXPECT_EQ(DifferentBits(mapped.Prefill(ids), compiled.Prefill(ids)), 0);
-  }
-}
+TEST_P(TinyGoldenTest, APlanOutOfAFileChangesNoBit) { ExpectPlanFileChangesNoBit(); }
 
 // One request, one answer, in every architecture.
-TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) {
-  const auto other = prompts_.front()["ids"].get<std::vector<TokenId>>();
-  for (const KvType kv : kKvTypes) {
-    Model model(checkpoint_, {.kernels = Kernels("auto"), .kv_type = kv}, 2 * kMaxTokens);
-    for (const auto& prompt : prompts_) {
-      const auto ids = prompt["ids"].get<std::vector<TokenId>>();
-      const std::vector<float> whole = model.Prefill(ids);
-      for (const size_t chunk : {1, 5, 64}) {
-        EXPECT_EQ(DifferentBits(model.Prefill(ids, chunk), whole), 0) << chunk;
-      }
-      EXPECT_EQ(DifferentBits(model.PrefillBeside(other, ids), whole), 0);
-    }
+TEST_P(TinyGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone(kKvTypes); }
+
+// ---- Quantised checkpoints ----
+
+class QuantizedGoldenTest : public TinyGoldenTest {
+ protected:
+  QuantizedGoldenTest() : TinyGoldenTest("quantized") {}
+
+  double DifferenceInDeviations(const CompileOptions& options) const {
+    Model model(checkpoint_, options, kMaxTokens);
+    return LargestDifference(
+        model, [](const auto& prompt) { return prompt["std"].template get<double>(); });
+  }
+};
+
+TEST_P(QuantizedGoldenTest, ExpandedWeightsMeetTheReference) {
+  Model model(checkpoint_, Reference(), kMaxTokens);
+  EXPECT_LE(LargestDifference(model, [](const auto&) { return 1.0; }), 1e-4);
+  for (const auto& prompt : prompts_) ExpectGreedy(model, prompt);
+}
+
+// Products with 8-bit floats take activations as they are; those with integers round them to int8.
+// Experts amplify that too.
+TEST_P(QuantizedGoldenTest, OnlyActivationsAreRounded) {
+  const bool floats = GetParam() == "float_quantized" || GetParam().ends_with("fp8_block");
+  const double difference =
+      DifferenceInDeviations({.kernels = Kernels("scalar"), .kv_type = KvType::kF32});
+  EXPECT_LE(difference, floats ? 1e-4 : GetParam() == "gpt_oss_mxfp4" ? 0.04 : 0.025);
+  fmt::print("{}: native activations move a logit by at most {:.2e} std\n", GetParam(), difference);
+}
+
+TEST_P(QuantizedGoldenTest, RoundedAgainStaysClose) {
+  if (checkpoint_->config.moe.routing.experts > 0) {
+    GTEST_SKIP() << "near ties choose other experts after any rounding";
+  }
+  const std::pair<Weights, double> roundings[] = {
+      {Weights::kInt8, 0.04}, {Weights::kFp8, 0.15}, {Weights::kInt4, 0.5}};
+  for (const auto& [weights, bound] : roundings) {
+    const double difference = DifferenceInDeviations(
+        {.kernels = Kernels("auto"), .weights = weights, .kv_type = KvType::kF32});
+    EXPECT_LE(difference, bound) << static_cast<int>(weights);
+    fmt::print("{}: rounding {} moves a logit by at most {:.2e} std\n", GetParam(),
+               static_cast<int>(weights), difference);
   }
 }
+
+TEST_P(QuantizedGoldenTest, FusionChangesNoBit) { ExpectFusionChangesNoBit({KvType::kBf16}); }
+TEST_P(QuantizedGoldenTest, EveryFamilyOfKernelsAgreesOnEveryBit) {
+  ExpectFamiliesAgree({KvType::kBf16});
+}
+TEST_P(QuantizedGoldenTest, APlanOutOfAFileChangesNoBit) { ExpectPlanFileChangesNoBit(); }
+TEST_P(QuantizedGoldenTest, ChunksAndCompanyChangeNoBit) { ExpectRowsAreAlone({KvType::kBf16}); }
+
+INSTANTIATE_TEST_SUITE_P(Formats, QuantizedGoldenTest,
+                         testing::Values("awq", "gptq", "gptq_v2", "gptq_act_order", "packed",
+                                         "packed_act_order", "int_quantized", "float_quantized",
+                                         "fp8_block", "gguf_iq4_nl_mxfp4", "gpt_oss_mxfp4",
+                                         "deepseek_fp8_block"),
+                         [](const auto& info) { return info.param; });
+
+// ---- Types of KV ----
 
 TEST(KvTypeTest, IsThePlansUnlessTheOptionsSayAnother) {
   const auto checkpoint = Load(Golden() / "tiny" / "llama");

@@ -111,7 +111,7 @@ TEST(PassesTest, AResidualThatIsReadAgainStaysApart) {
 
 TEST(PassesTest, ActivationsAreQuantizedOnceAndByTheirProducer) {
   Graph g = OneLayer();
-  InsertQuantize(g, [](const std::string& weight) {
+  InsertQuantize(g, [](const std::string& weight) -> Activation {
     return weight == "head" ? ValueType::kFloat : ValueType::kQuantized;
   });
   ASSERT_TRUE(Verify(g).ok()) << Print(g);
@@ -121,6 +121,24 @@ TEST(PassesTest, ActivationsAreQuantizedOnceAndByTheirProducer) {
   ASSERT_TRUE(Verify(g).ok()) << Print(g);
   EXPECT_EQ(Count(g, Op::kQuantize), 1);  // o: attention writes float
   EXPECT_EQ(g.values[Find(g, Op::kRmsNorm).outputs[0]].type, ValueType::kQuantized);
+}
+
+TEST(PassesTest, AnOrderOfColumnsIsMadeByANodeOfItsOwn) {
+  Graph g = OneLayer();
+  const std::vector<int32_t> order = {1, 0};
+  InsertQuantize(g, [&](const std::string& weight) -> Activation {
+    const bool ordered = weight == "wq" || weight == "wk" || weight == "down";
+    return {ValueType::kQuantized,
+            ordered ? absl::Span<const int32_t>(order) : absl::Span<const int32_t>()};
+  });
+  FuseGate(g);
+  FuseQuantize(g);
+  ASSERT_TRUE(Verify(g).ok()) << Print(g);
+  std::vector<std::string> named;
+  for (const Node& node : g.nodes) {
+    if (node.op == Op::kQuantize && !node.weights.empty()) named.push_back(node.weights[0]);
+  }
+  EXPECT_THAT(named, testing::ElementsAre("wq", "down"));  // wk shares that of wq
 }
 
 TEST(PassesTest, WhatProductsAttentionAndGatesReadBecomesBf16) {

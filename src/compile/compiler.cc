@@ -23,30 +23,73 @@ using graph::ValueType;
 using model::Checkpoint;
 using model::TensorView;
 using ops::PanelFormat;
+using ops::PanelLayout;
 using plan::CompiledModel;
 using plan::Plan;
 
-// The format that a matrix is rounded to, or the stored one. What chooses experts stays as it is:
-// it is small, and a choice cannot be nearly right.
-PanelFormat Rounded(const std::string& name, const TensorView& tensor,
-                    const CompileOptions& options) {
-  const bool router = name.ends_with("ffn_gate_inp.weight");
-  if (options.weights == Weights::kStored || router || tensor.cols % ops::kGroup != 0) {
-    return ops::PanelFormatOf(tensor.dtype);
-  }
-  return options.weights == Weights::kInt8 ? PanelFormat::kQ8_0 : PanelFormat::kQ4_1;
+ops::MatrixSource SourceOf(const TensorView& t) {
+  return {t.dtype,        t.rows,
+          t.cols,         t.bytes.data(),
+          t.scaled.get(), t.row_stride,
+          t.col_stride,   {t.interleaved.stride, t.interleaved.begin, t.interleaved.width}};
 }
 
-// The panel format of a weight under the options.
-PanelFormat FormatFor(const Checkpoint& checkpoint, const std::string& name,
+// The columns that share a scale where a matrix is rounded to integers.
+int64_t GroupFor(int64_t cols, const CompileOptions& options) {
+  if (options.group_size == 0 && options.weights == Weights::kInt8) return cols;
+  int64_t group = options.group_size > 0 ? options.group_size : 128;
+  while (cols % group != 0) group = group % (2 * ops::kGroup) == 0 ? group / 2 : ops::kGroup;
+  return group;
+}
+
+bool HasFourBits(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+    case DType::kIq4Nl:
+    case DType::kMxfp4:
+    case DType::kInt4:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// The panels that a matrix is rounded to, or those of what is stored. What chooses experts stays as
+// it is: it is small, and a choice cannot be nearly right.
+PanelLayout Rounded(const std::string& name, const TensorView& tensor,
+                    const CompileOptions& options) {
+  const bool router = name.ends_with("ffn_gate_inp.weight");
+  const PanelLayout stored = ops::StoredLayout(SourceOf(tensor));
+  if (options.weights == Weights::kStored || router) return stored;
+  if (options.weights == Weights::kFp8) return PanelFormat::kF8E4M3;
+  if (tensor.cols % ops::kGroup != 0) return stored;
+  const bool int8 = options.weights == Weights::kInt8;
+  if (!int8 && HasFourBits(tensor.dtype)) return stored;
+  return {int8 ? PanelFormat::kInt8 : PanelFormat::kInt4Zero, GroupFor(tensor.cols, options)};
+}
+
+// The panels of a weight under the options.
+PanelLayout LayoutFor(const Checkpoint& checkpoint, const std::string& name,
                       const CompileOptions& options) {
-  const PanelFormat stored = Rounded(name, *checkpoint.Find(name), options);
+  const PanelLayout stored = Rounded(name, *checkpoint.Find(name), options);
   if (options.activations == Activations::kBf16) return PanelFormat::kBf16Rows;
   if (options.activations == Activations::kF32) {
-    return ops::IsQuantized(stored) ? PanelFormat::kF32 : stored;
+    return ops::IsQuantized(stored.format) ? PanelFormat::kF32 : stored;
   }
   if (stored == PanelFormat::kBf16 && options.kernels->bf16_pairs) return PanelFormat::kBf16Pairs;
   return stored;
+}
+
+// The order of columns that its panels have; empty: the weight's own.
+absl::Span<const int32_t> OrderFor(const Checkpoint& checkpoint, const std::string& name,
+                                   const CompileOptions& options) {
+  const TensorView& tensor = *checkpoint.Find(name);
+  const PanelLayout layout = LayoutFor(checkpoint, name, options);
+  const bool as_stored =
+      ops::HasGroups(layout.format) && layout == ops::StoredLayout(SourceOf(tensor));
+  return as_stored ? absl::MakeConstSpan(tensor.scaled->order) : absl::Span<const int32_t>();
 }
 
 ValueType ActivationFor(PanelFormat format) {
@@ -56,14 +99,17 @@ ValueType ActivationFor(PanelFormat format) {
 }
 
 void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions& options) {
-  const auto format = [&](const std::string& weight) {
-    return FormatFor(checkpoint, weight, options);
+  const auto layout = [&](const std::string& weight) {
+    return LayoutFor(checkpoint, weight, options);
   };
-  const auto activation = [&](const std::string& weight) { return ActivationFor(format(weight)); };
+  const auto activation = [&](const std::string& weight) -> Activation {
+    return {ActivationFor(layout(weight).format), OrderFor(checkpoint, weight, options)};
+  };
   if (options.fuse) {
     FuseRopeKvWrite(graph);
-    FuseSharedInput(
-        graph, [&](const std::string& a, const std::string& b) { return format(a) == format(b); });
+    FuseSharedInput(graph, [&](const std::string& a, const std::string& b) {
+      return layout(a) == layout(b) && activation(a) == activation(b);
+    });
     FuseGate(graph);
     FoldScales(graph);
     FuseResidual(graph);
@@ -74,21 +120,12 @@ void RunPasses(Graph& graph, const Checkpoint& checkpoint, const CompileOptions&
   RemoveDeadNodes(graph);
 }
 
-ops::MatrixSource SourceOf(const TensorView& t) {
-  return {t.dtype,
-          t.rows,
-          t.cols,
-          t.bytes.data(),
-          t.row_stride,
-          t.col_stride,
-          {t.interleaved.stride, t.interleaved.begin, t.interleaved.width}};
-}
-
 StatusOr<std::vector<float>> LoadVector(const Checkpoint& checkpoint, const std::string& name) {
   const TensorView& tensor = *checkpoint.Find(name);
-  if (IsQuantized(tensor.dtype)) {
-    return absl::UnimplementedError(fmt::format(
-        "tensor '{}' is a vector of type {}: float types can be", name, Info(tensor.dtype).name));
+  if (!IsPlainFloat(tensor.dtype)) {
+    return absl::UnimplementedError(
+        fmt::format("tensor '{}' is a vector of type {}: F32, F16 and BF16 can be", name,
+                    Info(tensor.dtype).name));
   }
   std::vector<float> stored(tensor.cols), out(tensor.cols);
   const ops::MatrixSource source = SourceOf(tensor);
@@ -121,8 +158,13 @@ class Packer {
     out.gate = node.gate;
     out.routing = node.routing;
     if (node.op == Op::kMatmul || node.op == Op::kGroupedMatmul) {
-      KVASIR_ASSIGN_OR_RETURN(out.matrix, AddMatrix(node.weights));
+      KVASIR_ASSIGN_OR_RETURN(out.matrix, AddMatrix(node));
       KVASIR_ASSIGN_OR_RETURN(out.bias, AddBias(node));
+    }
+    if (node.op == Op::kQuantize && !node.weights.empty()) {
+      const absl::Span<const int32_t> order = OrderFor(checkpoint_, node.weights[0], options_);
+      out.order = static_cast<int32_t>(model_.orders.size());
+      model_.orders.emplace_back(order.begin(), order.end());
     }
     if (node.op == Op::kRmsNorm) {
       KVASIR_ASSIGN_OR_RETURN(auto weight, LoadVector(checkpoint_, node.weights[0]));
@@ -139,20 +181,44 @@ class Packer {
   }
 
  private:
-  StatusOr<int32_t> AddMatrix(const std::vector<std::string>& weights) {
+  StatusOr<int32_t> AddMatrix(const Node& node) {
+    const std::vector<std::string>& weights = node.weights;
     std::vector<ops::MatrixSource> sources;
     for (const std::string& name : weights) {
       sources.push_back(SourceOf(*checkpoint_.Find(name)));
     }
-    const PanelFormat format = FormatFor(checkpoint_, weights[0], options_);
-    if (sources[0].cols % ops::UnitOf(format).columns != 0) {
+    const PanelLayout layout = LayoutFor(checkpoint_, weights[0], options_);
+    if (sources[0].cols % ops::UnitOf(layout).columns != 0) {
       return absl::UnimplementedError(
           fmt::format("tensor '{}' has {} columns: {} takes multiples of {}", weights[0],
-                      sources[0].cols, ops::Name(format), ops::UnitOf(format).columns));
+                      sources[0].cols, ops::Name(layout.format), ops::UnitOf(layout).columns));
     }
-    KVASIR_ASSIGN_OR_RETURN(ops::PackedMatrix matrix, ops::Pack(sources, format, pool_));
-    model_.matrices.push_back(std::move(matrix));
+    KVASIR_ASSIGN_OR_RETURN(const auto rounded, RoundCalibrated(node, layout, sources));
+    for (size_t i = 0; i < rounded.size(); ++i) sources[i].rounded = rounded[i];
+    StatusOr<ops::PackedMatrix> matrix = ops::Pack(sources, layout, pool_);
+    if (!matrix.ok()) {
+      return Status(matrix.status().code(),
+                    fmt::format("tensor '{}', or one multiplied with it: {}", weights[0],
+                                std::string(matrix.status().message())));
+    }
+    model_.matrices.push_back(*std::move(matrix));
     return static_cast<int32_t>(model_.matrices.size()) - 1;
+  }
+
+  // The rows of each source, where they are rounded to integers and what they are multiplied with
+  // is known.
+  StatusOr<std::vector<std::vector<ops::IntegerRow>>> RoundCalibrated(
+      const Node& node, PanelLayout layout, absl::Span<const ops::MatrixSource> sources) {
+    std::vector<std::vector<ops::IntegerRow>> out;
+    const bool rounds = ops::HasGroups(layout.format) && layout != ops::StoredLayout(sources[0]);
+    if (!rounds || options_.calibration == nullptr || node.op != Op::kMatmul) return out;
+    KVASIR_ASSIGN_OR_RETURN(const ops::RoundingFactor* factor,
+                            options_.calibration->FactorOf(node.weights[0]));
+    if (factor == nullptr) return out;
+    for (const ops::MatrixSource& source : sources) {
+      out.push_back(ops::RoundCalibrated(source, layout, *factor, pool_));
+    }
+    return out;
   }
 
   StatusOr<int32_t> AddBias(const Node& node) {
@@ -251,6 +317,10 @@ Status CheckOptions(const CompileOptions& options, int32_t context_length) {
 }
 
 StatusOr<Graph> OptimizedGraph(const Checkpoint& checkpoint, const CompileOptions& options) {
+  if (options.group_size < 0 || options.group_size % ops::kGroup != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("group-size: {} is no multiple of {}", options.group_size, ops::kGroup));
+  }
   KVASIR_ASSIGN_OR_RETURN(Graph graph, model::BuildGraph(checkpoint));
   KVASIR_RETURN_IF_ERROR(graph::Verify(graph));
   RunPasses(graph, checkpoint, options);
@@ -301,7 +371,10 @@ plan::KvLayout KvLayoutOf(const CompiledModel& model, const CompileOptions& opti
 std::string Fingerprint(const Checkpoint& checkpoint, const CompileOptions& options) {
   std::string stored = model::WeightsFingerprint(checkpoint);
   if (options.weights == Weights::kStored) return stored;
-  return CacheRoot(stored, options.weights == Weights::kInt8 ? "int8" : "int4", "", "").Hex();
+  const std::string rounding =
+      fmt::format("{} {} {}", static_cast<int>(options.weights), options.group_size,
+                  options.calibration != nullptr ? options.calibration->id() : "");
+  return CacheRoot(stored, rounding, "", "").Hex();
 }
 
 }  // namespace
@@ -322,6 +395,17 @@ StatusOr<CompiledModel> CompileModel(std::shared_ptr<const Checkpoint> checkpoin
   }
   if (progress) progress(total, total);
   out.source = std::move(checkpoint);
+  return out;
+}
+
+StatusOr<std::vector<std::vector<std::string>>> ProductWeights(const Checkpoint& checkpoint,
+                                                               const CompileOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const Graph graph, OptimizedGraph(checkpoint, options));
+  std::vector<std::vector<std::string>> out;
+  for (const Node& node : graph.nodes) {
+    const bool product = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul;
+    out.push_back(product ? node.weights : std::vector<std::string>());
+  }
   return out;
 }
 
@@ -382,7 +466,7 @@ StatusOr<std::string> Explain(const Checkpoint& checkpoint, const CompileOptions
     const TensorView& first = *checkpoint.Find(node.weights[0]);
     out += fmt::format("{} and {} more: {} as {}\n", node.weights[0], node.weights.size() - 1,
                        Info(first.dtype).name,
-                       ops::Name(FormatFor(checkpoint, node.weights[0], options)));
+                       ops::Name(LayoutFor(checkpoint, node.weights[0], options).format));
   }
   out += fmt::format(
       "\nActivations of {} tokens: {} bytes, {:.2f} % above the most that live at once\n",

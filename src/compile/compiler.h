@@ -6,9 +6,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "compile/calibration.h"
 #include "model/checkpoint.h"
 #include "plan/plan.h"
 
@@ -35,8 +38,9 @@ constexpr const char* Name(Activations activations) {
 // What the matrices of products become.
 enum class Weights : uint8_t {
   kStored,  // as the checkpoint has them
-  kInt8,    // rounded to 8 bits, in groups of 32 columns
-  kInt4,    // rounded to 4 bits with a minimum, in groups of 32 columns
+  kInt8,    // rounded to 8 bits
+  kInt4,    // rounded to 4 bits with zero points, but for what has 4 bits already
+  kFp8,     // rounded to floats of 8 bits (E4M3), a scale for each row
 };
 
 struct CompileOptions {
@@ -44,6 +48,11 @@ struct CompileOptions {
   // What the model becomes.
   Activations activations = Activations::kNative;
   Weights weights = Weights::kStored;
+  // Columns that share a scale of kInt8 and kInt4, a multiple of 32; 0: of kInt8 a row, of kInt4
+  // 128. A matrix whose columns are no multiple has the largest of its halves, from 32, that fits.
+  int32_t group_size = 0;
+  // For rounding to integers; null: each weight is rounded on its own. Not owned.
+  Calibration* calibration = nullptr;
   bool fuse = true;  // false keeps the graph as the architecture built it, for tests
   // How it is run.
   std::optional<ops::KvType> kv_type;  // not set: the compiled model's
@@ -59,6 +68,10 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 StatusOr<plan::CompiledModel> CompileModel(std::shared_ptr<const model::Checkpoint> checkpoint,
                                            const CompileOptions& options, ThreadPool& pool,
                                            const Progress& progress = {});
+
+// The weights of each product of the compiled model's nodes, and none of the others.
+StatusOr<std::vector<std::vector<std::string>>> ProductWeights(const model::Checkpoint& checkpoint,
+                                                               const CompileOptions& options);
 
 // FailedPrecondition when the model was compiled for instructions that the kernels do not have.
 StatusOr<plan::Plan> MakePlan(plan::CompiledModel model, const CompileOptions& options);

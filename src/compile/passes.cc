@@ -219,29 +219,32 @@ void NarrowToBf16(Graph& graph) {
 }
 
 void InsertQuantize(Graph& graph,
-                    const std::function<ValueType(const std::string&)>& activation_type) {
+                    const std::function<Activation(const std::string&)>& activation_of) {
   struct Made {
     Operand from;
-    ValueType type;
+    Activation activation;
     Operand to;
   };
   std::vector<Made> made;
   std::vector<Node> nodes;
   for (Node& node : graph.nodes) {
-    const ValueType type = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul
-                               ? activation_type(node.weights[0])
-                               : ValueType::kFloat;
-    if (type != ValueType::kFloat && graph.values[node.inputs[0].value].type != type) {
+    const Activation wanted = node.op == Op::kMatmul || node.op == Op::kGroupedMatmul
+                                  ? activation_of(node.weights[0])
+                                  : ValueType::kFloat;
+    if (wanted.type != ValueType::kFloat &&
+        graph.values[node.inputs[0].value].type != wanted.type) {
       const Operand from = node.inputs[0];
-      auto it = std::find_if(made.begin(), made.end(),
-                             [&](const Made& m) { return m.from == from && m.type == type; });
+      auto it = std::find_if(made.begin(), made.end(), [&](const Made& m) {
+        return m.from == from && m.activation == wanted;
+      });
       if (it == made.end()) {
         const graph::Value& source = graph.values[from.value];
         const ValueId out =
             graph.AddValue(source.name + ".q", from.width, source.rows, source.copies);
-        graph.values[out].type = type;
+        graph.values[out].type = wanted.type;
         nodes.push_back({.op = Op::kQuantize, .inputs = {from}, .outputs = {out}});
-        made.push_back({from, type, graph.Whole(out)});
+        if (!wanted.order.empty()) nodes.back().weights = {node.weights[0]};
+        made.push_back({from, wanted, graph.Whole(out)});
         it = made.end() - 1;
       }
       node.inputs[0] = it->to;
@@ -257,7 +260,7 @@ void FuseQuantize(Graph& graph) {
   std::vector<bool> dead(graph.nodes.size(), false);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& quantize = graph.nodes[i];
-    if (quantize.op != Op::kQuantize) continue;
+    if (quantize.op != Op::kQuantize || !quantize.weights.empty()) continue;
     const Operand in = quantize.inputs[0];
     Node& producer = graph.nodes[producers[in.value]];
     const bool fusable =

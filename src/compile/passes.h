@@ -2,6 +2,9 @@
 // where it says so, and leaves a graph that Verify accepts.
 #pragma once
 
+#include <absl/types/span.h>
+
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -30,9 +33,19 @@ void FuseResidual(graph::Graph& graph);
 // or normalised next, and the logits stay float. (The only pass that changes the result.)
 void NarrowToBf16(graph::Graph& graph);
 
-// Puts a quantise node before every product whose weights want other activations than float.
+// What a product's weights want of its input.
+struct Activation {
+  graph::ValueType type = graph::ValueType::kFloat;
+  absl::Span<const int32_t> order = {};  // its columns in another order; empty: as they are
+
+  Activation(graph::ValueType t, absl::Span<const int32_t> o = {}) : type(t), order(o) {}
+  friend bool operator==(const Activation&, const Activation&) = default;
+};
+
+// Puts a quantise node before every product whose weights want other activations than float. A node
+// that changes the order of columns names a weight whose order it is.
 void InsertQuantize(graph::Graph& graph,
-                    const std::function<graph::ValueType(const std::string&)>& activation_type);
+                    const std::function<Activation(const std::string&)>& activation_of);
 
 // A norm or gate that only a quantise node reads -> writes the quantised form itself.
 void FuseQuantize(graph::Graph& graph);

@@ -40,7 +40,7 @@ enum class Op : uint8_t {
   kMul,         // (a, b) -> a * b
   kAdd,         // (a, b) -> a + b
   kSelectRows,  // (x) -> its rows that are wanted
-  kQuantize,    // (x) -> x as int8 or BF16
+  kQuantize,    // (x) -> x as int8 or BF16, its columns in the order of those of `weights`, if any
   kGated,       // (x, up) -> gate(x) * up, or what the gate makes of both
   // Heads apart: rows that a product of their own multiplies.
   kSplitHeads,  // (x) -> of each head columns [column, column + width of y), as rows kHeads

@@ -27,6 +27,16 @@ std::string Describe(const MoeConfig& m) {
                      r.normalize, r.scale);
 }
 
+void UpdateScaled(XXH3_state_t* state, const ops::ScaledMatrix& m) {
+  const std::string layout = fmt::format(
+      "/{}/{}/{}/{}/{}/{}/{}/{}/{}", m.group_columns, m.group_rows, Info(m.scale.dtype).name,
+      m.q.down_rows, m.q.awq_order, m.is_signed, m.zero_offset, m.first_row, m.row_step);
+  XXH3_128bits_update(state, layout.data(), layout.size());
+  XXH3_128bits_update(state, m.scale.bytes.data(), m.scale.bytes.size());
+  XXH3_128bits_update(state, m.zero.bytes.data(), m.zero.bytes.size());
+  XXH3_128bits_update(state, m.order.data(), m.order.size() * sizeof(m.order[0]));
+}
+
 // All that decides a result besides the tensors.
 std::string Describe(const ModelConfig& c) {
   std::string windows;
@@ -65,6 +75,7 @@ std::string WeightsFingerprint(const Checkpoint& checkpoint) {
                     view.row_stride, view.col_stride, view.interleaved.width);
     XXH3_128bits_update(state, header.data(), header.size());
     XXH3_128bits_update(state, view.bytes.data(), view.bytes.size());
+    if (view.scaled != nullptr) UpdateScaled(state, *view.scaled);
   }
   const XXH128_hash_t hash = XXH3_128bits_digest(state);
   XXH3_freeState(state);

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "core/gguf_vocab.h"
 #include "model/config.h"
+#include "ops/scaled_matrix.h"
 
 namespace kvasir::model {
 
@@ -34,11 +35,15 @@ struct TensorView {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  absl::Span<const uint8_t> bytes;  // exactly rows * cols elements, where they are dense
+  // Exactly rows * cols elements, where they are dense; of a quantised matrix of several tensors
+  // those of its integers or 8-bit floats.
+  absl::Span<const uint8_t> bytes;
   // Of float types, from one element to the next; both 0: dense.
   int64_t row_stride = 0;
   int64_t col_stride = 0;
   InterleavedRows interleaved;
+  // Of a quantised matrix of several tensors: where the others are (ops/packing.h).
+  std::shared_ptr<const ops::ScaledMatrix> scaled = nullptr;
 };
 
 using TensorMap = std::map<std::string, TensorView, std::less<>>;

@@ -48,6 +48,13 @@ struct LatentConfig {
   int32_t value = 0;   // columns of a head's value
 };
 
+// How the weights of a checkpoint that is quantised already are stored (quantization.h).
+enum class QuantMethod : uint8_t { kNone, kAwq, kGptq, kCompressedTensors, kFp8, kMxfp4 };
+struct QuantizationConfig {
+  QuantMethod method = QuantMethod::kNone;
+  int32_t zero_offset = 0;  // what is to be added to stored zero points
+};
+
 struct ModelConfig {
   std::string architecture;  // a name of architecture.h's table
   std::string name;
@@ -77,6 +84,7 @@ struct ModelConfig {
   bool own_head = false;  // the embedding is not reused as output matrix
   MoeConfig moe;
   LatentConfig latent;
+  QuantizationConfig quantization;
   std::vector<int32_t> eos_ids;
 
   bool HasWindow(int32_t layer) const {

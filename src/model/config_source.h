@@ -39,6 +39,9 @@ class ConfigSource {
   std::vector<std::string> Strings(FieldName field) const;
   std::vector<float> Floats(FieldName field) const;
 
+  // Whether it is an object that is not empty.
+  virtual bool HasFields(FieldName) const { return false; }
+
   void Fail(FieldName field, const std::string& what);
   // The error says that the value is not supported, and what is.
   void FailUnsupported(FieldName field, const std::string& value, const std::string& supported);

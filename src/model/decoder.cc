@@ -21,6 +21,7 @@ class Builder {
 
   StatusOr<Graph> Build() {
     CheckTensor("token_embd.weight", c_.vocab, c_.hidden);
+    CheckEmbedding();
     Operand x = graph_.Append({.op = Op::kEmbed, .weights = {"token_embd.weight"}}, "x", c_.hidden);
     if (c_.embedding_scale != 1.0f) x = Scale(x, c_.embedding_scale, "x.scaled");
     for (layer_ = 0; layer_ < c_.layers && status_.ok(); ++layer_) x = Layer(x);
@@ -242,7 +243,7 @@ class Builder {
     for (int32_t part = 0; part < parts; ++part) {
       const std::string whole = Of(fmt::format("{}.{}", weight, part));
       CheckTensor(whole + ".weight", width, x.width);
-      CheckSameType(whole + ".weight", part > 0 ? node.weights[0] : whole + ".weight");
+      CheckPart(whole + ".weight", part > 0 ? node.weights[0] : whole + ".weight");
       node.weights.push_back(whole + ".weight");
       node.biases.push_back(Bias(whole, width));
     }
@@ -270,17 +271,42 @@ class Builder {
       status_ = absl::InvalidArgumentError(
           fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]",
                       name, tensor->rows, tensor->cols, rows, cols));
+    } else if (!IsSelfContained(tensor->dtype) && tensor->scaled == nullptr) {
+      status_ = absl::InvalidArgumentError(fmt::format(
+          "tensor '{}' has type {} without scales: quantization_config does not say what it means",
+          name, Info(tensor->dtype).name));
     }
   }
 
-  // Parts are multiplied by one kernel.
-  void CheckSameType(const std::string& name, const std::string& first) {
-    if (!status_.ok()) return;
-    const DType type = checkpoint_.Find(name)->dtype, wanted = checkpoint_.Find(first)->dtype;
-    if (type == wanted) return;
+  // Its rows are looked up one by one.
+  void CheckEmbedding() {
+    if (!status_.ok() || checkpoint_.Find("token_embd.weight")->scaled == nullptr) return;
     status_ = absl::UnimplementedError(
-        fmt::format("tensor '{}' has type {} but '{}' has type {}: they must have the same", name,
-                    Info(type).name, first, Info(wanted).name));
+        "tensor 'token_embd.weight' is quantised with scales in a tensor of their own, which an "
+        "embedding cannot be");
+  }
+
+  // Parts are multiplied by one kernel, out of rows that are in one order.
+  void CheckPart(const std::string& name, const std::string& first) {
+    if (!status_.ok()) return;
+    const TensorView& tensor = *checkpoint_.Find(name);
+    const std::string type = Describe(tensor), wanted = Describe(*checkpoint_.Find(first));
+    if (type != wanted) {
+      status_ = absl::UnimplementedError(
+          fmt::format("tensor '{}' has type {} but '{}' has type {}: they must have the same", name,
+                      type, first, wanted));
+    } else if (tensor.scaled != nullptr && !tensor.scaled->order.empty()) {
+      status_ = absl::UnimplementedError(fmt::format(
+          "tensor '{}' is an expert whose groups of columns are not consecutive (act-order)",
+          name));
+    }
+  }
+
+  static std::string Describe(const TensorView& tensor) {
+    const char* name = Info(tensor.dtype).name;
+    if (tensor.dtype != DType::kInt4 && tensor.dtype != DType::kInt8) return name;
+    return fmt::format("{} in groups of {}{}", name, tensor.scaled->group_columns,
+                       tensor.scaled->has_zero ? " with zero points" : "");
   }
 
   const Checkpoint& checkpoint_;

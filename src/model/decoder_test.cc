@@ -1,6 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include <fmt/format.h>
 
 #include "model/architecture.h"
@@ -121,6 +126,56 @@ TEST(BuildGraph, NamesTheExpertThatIsMissing) {
   checkpoint.tensors["blk.1.ffn_down.1.weight"].dtype = DType::kF32;
   checkpoint.tensors.erase("blk.1.ffn_up.2.weight");
   EXPECT_EQ(ErrorOf(checkpoint), "tensor 'blk.1.ffn_up.2.weight' is missing");
+}
+
+TEST(BuildGraph, RefusesIntegersWithoutScales) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.tensors["blk.1.attn_k.weight"].dtype = DType::kI8;
+  EXPECT_THAT(ErrorOf(checkpoint), AllOf(HasSubstr("'blk.1.attn_k.weight'"), HasSubstr("I8"),
+                                         HasSubstr("quantization_config")));
+}
+
+// A matrix of several tensors, of which graphs look at the layout only.
+std::shared_ptr<const ops::ScaledMatrix> Scaled(int64_t group, std::vector<int32_t> order = {}) {
+  auto out = std::make_shared<ops::ScaledMatrix>();
+  out->group_columns = group;
+  out->order = std::move(order);
+  return out;
+}
+
+TEST(BuildGraph, RefusesAnEmbeddingWhoseScalesAreElsewhere) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  TensorView& embedding = checkpoint.tensors["token_embd.weight"];
+  embedding.dtype = DType::kInt8;
+  embedding.scaled = Scaled(64);
+  EXPECT_THAT(ErrorOf(checkpoint), HasSubstr("'token_embd.weight'"));
+}
+
+TEST(BuildGraph, ExpertsHaveOneLayoutAndOneOrder) {
+  Checkpoint checkpoint = TinyCheckpoint();
+  checkpoint.config.moe.ffn = 32;
+  checkpoint.config.moe.routing = {.experts = 2, .used = 1};
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string p = fmt::format("blk.{}.", layer);
+    checkpoint.tensors[p + "ffn_gate_inp.weight"] = {.rows = 2, .cols = 64};
+    for (int expert = 0; expert < 2; ++expert) {
+      for (const auto& [name, rows, cols] :
+           {std::tuple{"ffn_gate", 32, 64}, {"ffn_up", 32, 64}, {"ffn_down", 64, 32}}) {
+        TensorView& view = checkpoint.tensors[fmt::format("{}{}.{}.weight", p, name, expert)];
+        view = {.dtype = DType::kInt4, .rows = rows, .cols = cols};
+        view.scaled = Scaled(32);
+      }
+    }
+  }
+  EXPECT_EQ(ErrorOf(checkpoint), "OK");
+  TensorView& last = checkpoint.tensors["blk.1.ffn_up.1.weight"];
+  last.scaled = Scaled(64);
+  EXPECT_THAT(ErrorOf(checkpoint), AllOf(HasSubstr("'blk.1.ffn_up.1.weight'"),
+                                         HasSubstr("groups of 64"), HasSubstr("groups of 32")));
+  last.scaled = Scaled(32);
+  checkpoint.tensors["blk.0.ffn_down.0.weight"].scaled = Scaled(32, {1, 0});
+  EXPECT_THAT(ErrorOf(checkpoint),
+              AllOf(HasSubstr("'blk.0.ffn_down.0.weight'"), HasSubstr("act-order")));
 }
 
 TEST(BuildGraph, RefusesConfigurationsTheKernelsCannotRun) {

@@ -184,8 +184,12 @@ std::optional<DType> TensorType(uint32_t ggml_type) {
       return DType::kQ5_K;
     case 14:
       return DType::kQ6_K;
+    case 20:
+      return DType::kIq4Nl;
     case 30:
       return DType::kBf16;
+    case 39:
+      return DType::kMxfp4;
     default:
       return std::nullopt;
   }
@@ -223,7 +227,8 @@ StatusOr<TensorHeader> ReadTensorHeader(Reader& reader) {
   if (!dtype) {
     return absl::UnimplementedError(absl::StrCat(
         "tensor '", out.name, "' has GGML type ", ggml_type,
-        "; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K"));
+        "; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, "
+        "MXFP4"));
   }
   const DTypeInfo info = Info(*dtype);
   if (cols % info.block_elements != 0) {

@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 
 #include "model/architecture.h"
+#include "model/quantization.h"
 #include "model/tensor_layout.h"
 
 namespace kvasir::model {
@@ -72,10 +73,11 @@ StatusOr<std::string> ReadText(const std::filesystem::path& path) {
   return out.str();
 }
 
-std::optional<DType> FloatType(absl::string_view name) {
-  if (name == "F32") return DType::kF32;
-  if (name == "F16") return DType::kF16;
-  if (name == "BF16") return DType::kBf16;
+std::optional<DType> TypeOf(absl::string_view name) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBf16, DType::kF8E4M3, DType::kU8,
+                           DType::kI8, DType::kI32, DType::kI64}) {
+    if (name == Info(type).name) return type;
+  }
   return std::nullopt;
 }
 
@@ -90,11 +92,11 @@ StatusOr<TensorView> ReadTensor(const std::string& name, const json& entry,
   const auto offsets_it = entry.find("data_offsets");
   if (dtype_it == entry.end() || !dtype_it->is_string()) return fail("has no dtype");
   if (shape_it == entry.end() || !shape_it->is_array()) return fail("has no shape");
-  const std::optional<DType> dtype = FloatType(dtype_it->get_ref<const std::string&>());
+  const std::optional<DType> dtype = TypeOf(dtype_it->get_ref<const std::string&>());
   if (!dtype) {
-    return absl::UnimplementedError(absl::StrCat("tensor '", name, "' has dtype ",
-                                                 dtype_it->get_ref<const std::string&>(),
-                                                 "; supported are F32, F16 and BF16"));
+    return absl::UnimplementedError(
+        absl::StrCat("tensor '", name, "' has dtype ", dtype_it->get_ref<const std::string&>(),
+                     "; supported are F32, F16, BF16, F8_E4M3, U8, I8, I32 and I64"));
   }
   uint64_t rows = 1, cols = 1;
   for (size_t i = 0; i < shape_it->size(); ++i) {
@@ -173,24 +175,34 @@ class JsonSource final : public ConfigSource {
   explicit JsonSource(const json& root) : root_(root) {}
 
   bool is_gguf() const override { return false; }
+  bool HasFields(FieldName field) const override {
+    const json* at = At(field);
+    return at != nullptr && at->is_object() && !at->empty();
+  }
 
  protected:
   std::optional<ConfigValue> Find(FieldName field) const override {
-    if (field.hugging_face == nullptr) return std::nullopt;
-    const json* at = &root_;
-    for (const absl::string_view key : absl::StrSplit(field.hugging_face, '.')) {
-      if (!at->is_object()) return std::nullopt;
-      const auto it = at->find(std::string(key));
-      if (it == at->end()) return std::nullopt;
-      at = &*it;
-    }
-    return at->is_null() ? std::nullopt : ToValue(*at);
+    const json* at = At(field);
+    return at == nullptr || at->is_null() ? std::nullopt : ToValue(*at);
   }
   std::string Path(FieldName field) const override {
     return absl::StrCat("config.json: ", field.hugging_face);
   }
 
  private:
+  // Null where there is nothing.
+  const json* At(FieldName field) const {
+    if (field.hugging_face == nullptr) return nullptr;
+    const json* at = &root_;
+    for (const absl::string_view key : absl::StrSplit(field.hugging_face, '.')) {
+      if (!at->is_object()) return nullptr;
+      const auto it = at->find(std::string(key));
+      if (it == at->end()) return nullptr;
+      at = &*it;
+    }
+    return at;
+  }
+
   const json& root_;
 };
 
@@ -336,6 +348,7 @@ Status LoadTensors(const std::filesystem::path& folder, Checkpoint& out) {
     }
     out.files.push_back(std::move(mapped));
   }
+  KVASIR_RETURN_IF_ERROR(JoinQuantized(out));
   return SplitTensors(out);
 }
 
@@ -393,6 +406,7 @@ StatusOr<ModelConfig> HuggingFaceConfig(std::string_view text) {
   KVASIR_ASSIGN_OR_RETURN(ModelConfig c, ReadConfig(*architecture, source));
   c.vocab = source.Int({"vocab_size", nullptr}, 1, 1 << 24);
   CheckActivation(source, c.gate.kind);
+  ReadQuantization(source, &c);
   KVASIR_RETURN_IF_ERROR(source.status());
   ReadEosIds(*root, c);
   return c;

@@ -5,8 +5,11 @@
 #include <absl/strings/strip.h>
 #include <fmt/format.h>
 
+#include <memory>
 #include <optional>
 #include <utility>
+
+#include "model/quantization.h"
 
 namespace kvasir::model {
 namespace {
@@ -86,17 +89,14 @@ class Splitter {
 
   bool HasShape(const TensorView& view, const std::string& name, int64_t rows, int64_t cols) {
     if (view.rows == rows && view.cols == cols) return true;
-    if (status_.ok()) {
-      status_ = absl::InvalidArgumentError(
-          fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]",
-                      name, view.rows, view.cols, rows, cols));
-    }
+    Fail(fmt::format("tensor '{}' has shape [{}, {}] but the configuration asks for [{}, {}]", name,
+                     view.rows, view.cols, rows, cols));
     return false;
   }
 
   void Put(const std::string& name, const TensorView& view) {
-    if (!tensors_.emplace(Of(name), view).second && status_.ok()) {
-      status_ = absl::InvalidArgumentError(fmt::format("tensor '{}' is there twice", Of(name)));
+    if (!tensors_.emplace(Of(name), view).second) {
+      Fail(fmt::format("tensor '{}' is there twice", Of(name)));
     }
   }
 
@@ -144,6 +144,7 @@ class Splitter {
       }
     }
     const int64_t experts = c_.moe.routing.experts, ffn = c_.moe.ffn, hidden = c_.hidden;
+    SplitMxfp4();
     if (FindRaw("gate_up_proj") != nullptr) {
       const auto view = TakeRaw("gate_up_proj", experts * hidden, 2 * ffn);
       for (int64_t e = 0; view && e < experts; ++e) {
@@ -173,6 +174,56 @@ class Splitter {
         Put(fmt::format("ffn_down.{}.bias", e), RowsOf(*view, e, 1));
       }
     }
+  }
+
+  // In MXFP4 the experts of gpt-oss lie [experts][out][in].
+  void SplitMxfp4() {
+    const int64_t experts = c_.moe.routing.experts, ffn = c_.moe.ffn, hidden = c_.hidden;
+    if (FindRaw("gate_up_proj_blocks") != nullptr) {
+      const auto [blocks, scales] = TakeMxfp4("gate_up_proj", experts * 2 * ffn, hidden);
+      for (int64_t e = 0; blocks && scales && e < experts; ++e) {
+        for (int64_t side = 0; side < 2; ++side) {
+          Put(fmt::format("{}.{}.weight", side == 0 ? "ffn_gate" : "ffn_up", e),
+              Mxfp4View(*blocks, *scales, {e, 2 * ffn, hidden, side, 2}));
+        }
+      }
+    }
+    if (FindRaw("down_proj_blocks") != nullptr) {
+      const auto [blocks, scales] = TakeMxfp4("down_proj", experts * hidden, ffn);
+      for (int64_t e = 0; blocks && scales && e < experts; ++e) {
+        Put(fmt::format("ffn_down.{}.weight", e),
+            Mxfp4View(*blocks, *scales, {e, hidden, ffn, 0, 1}));
+      }
+    }
+  }
+
+  // The two tensors of [rows, cols] in MXFP4.
+  std::pair<std::optional<TensorView>, std::optional<TensorView>> TakeMxfp4(const std::string& name,
+                                                                            int64_t rows,
+                                                                            int64_t cols) {
+    const int64_t groups = cols / 32;
+    const auto take = [&](const std::string& part, int64_t r, int64_t c) {
+      std::optional<TensorView> out;
+      const auto it = tensors_.find(RawName(part));
+      if (it == tensors_.end()) {
+        Fail(fmt::format("tensor '{}' is missing", RawName(part)));
+      } else if (it->second.dtype != DType::kU8) {
+        Fail(fmt::format("tensor '{}' has type {} but should have U8", RawName(part),
+                         Info(it->second.dtype).name));
+      } else if (HasShape(it->second, RawName(part), r, c)) {
+        out = it->second;
+        tensors_.erase(it);
+      }
+      return out;
+    };
+    if (cols % 32 != 0)
+      Fail(
+          fmt::format("tensor '{}_blocks': {} columns are no multiple of 32", RawName(name), cols));
+    return {take(name + "_blocks", rows * groups, 16), take(name + "_scales", rows, groups)};
+  }
+
+  void Fail(const std::string& what) {
+    if (status_.ok()) status_ = absl::InvalidArgumentError(what);
   }
 
   // The two products that take a head's query into the latent's space and values out of it.
@@ -249,10 +300,16 @@ class Splitter {
   }
 
   static TensorView RowsOf(const TensorView& view, int64_t first, int64_t rows) {
-    const DTypeInfo info = Info(view.dtype);
-    const int64_t row_bytes = view.cols / info.block_elements * info.block_bytes;
     TensorView out = view;
     out.rows = rows;
+    if (view.scaled != nullptr && view.dtype != DType::kF8E4M3) {
+      ops::ScaledMatrix part = *view.scaled;
+      part.first_row += first * part.row_step;
+      out.scaled = std::make_shared<const ops::ScaledMatrix>(std::move(part));
+      return out;
+    }
+    const DTypeInfo info = Info(view.dtype);
+    const int64_t row_bytes = view.cols / info.block_elements * info.block_bytes;
     out.bytes = view.bytes.subspan(first * row_bytes, rows * row_bytes);
     return out;
   }

@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -10,6 +13,7 @@
 #include "ops/cpu/dispatch.h"
 #include "ops/packing.h"
 #include "ops/testing/random_matrix.h"
+#include "ops/testing/random_scaled.h"
 
 namespace kvasir::ops {
 namespace {
@@ -72,15 +76,42 @@ std::vector<const CpuKernels*> OtherFamilies() {
   return out;
 }
 
-class MatmulTest : public testing::TestWithParam<DType> {
+// A stored matrix to multiply by: of a type that is by itself, or with scales of its own.
+struct Stored {
+  const char* name;
+  DType dtype;
+  std::optional<ScaledShape> scaled;
+};
+
+class MatmulTest : public testing::TestWithParam<Stored> {
  protected:
-  MatmulTest() : random_(7), stored_(RandomMatrix(GetParam(), kRows, kCols, random_)), pool_(1) {
-    const MatrixSource source{GetParam(), kRows, kCols, stored_.data()};
-    matrix_ = Pack({&source, 1}, PanelFormatOf(GetParam()), pool_).value();
+  MatmulTest() : random_(7), pool_(1) {
+    if (GetParam().scaled) {
+      scaled_ = std::make_unique<RandomScaled>(*GetParam().scaled, kRows, kCols, random_);
+      source_ = scaled_->source();
+    } else {
+      stored_ = RandomMatrix(GetParam().dtype, kRows, kCols, random_);
+      source_ = {GetParam().dtype, kRows, kCols, stored_.data()};
+    }
+    matrix_ = Pack({&source_, 1}, StoredLayout(source_), pool_).value();
+  }
+
+  // The column of the matrix that is column i of the panels.
+  int64_t ColumnAt(int64_t i) const {
+    const bool ordered = source_.scaled != nullptr && !source_.scaled->order.empty();
+    return ordered ? source_.scaled->order[i] : i;
+  }
+  // Rows of activations in the order that the panels' columns have.
+  std::vector<float> Ordered(const std::vector<float>& x) const {
+    std::vector<float> out(x.size());
+    for (size_t i = 0; i < x.size(); ++i) out[i] = x[i / kCols * kCols + ColumnAt(i % kCols)];
+    return out;
   }
 
   std::mt19937 random_;
   std::vector<uint8_t> stored_;
+  std::unique_ptr<RandomScaled> scaled_;
+  MatrixSource source_;
   ThreadPool pool_;
   PackedMatrix matrix_;
 };
@@ -88,12 +119,11 @@ class MatmulTest : public testing::TestWithParam<DType> {
 // Weights are exact; the activations' rounding to int8 is the only error.
 TEST_P(MatmulTest, StaysCloseToTheExpandedWeights) {
   const std::vector<float> x = RandomActivations(5, random_);
-  const std::vector<float> got = Product(*ScalarKernels(), matrix_, x, 0, 5);
-  const DTypeInfo info = Info(GetParam());
+  const std::vector<float> got = Product(*ScalarKernels(), matrix_, Ordered(x), 0, 5);
+  const bool rounds = IsQuantized(matrix_.view.format);
   std::vector<float> w(kCols);
   for (int64_t n = 0; n < kRows; ++n) {
-    DequantizeRow(GetParam(), stored_.data() + n * kCols / info.block_elements * info.block_bytes,
-                  kCols, w.data());
+    LoadRow(source_, n, w.data());
     for (int64_t m = 0; m < 5; ++m) {
       double want = 0, norm = 0;
       for (int64_t k = 0; k < kCols; ++k) {
@@ -101,8 +131,29 @@ TEST_P(MatmulTest, StaysCloseToTheExpandedWeights) {
         norm += double{w[k]} * w[k];
       }
       // Each activation is off by at most half a step of about 3 / 127.
-      EXPECT_NEAR(got[m * kRows + n], want, 5 * 0.5 * 3.5 / 127 * std::sqrt(norm) + 1e-5);
+      const double error = rounds ? 5 * 0.5 * 3.5 / 127 * std::sqrt(norm) : 1e-5 * std::sqrt(norm);
+      EXPECT_NEAR(got[m * kRows + n], want, error + 1e-5);
     }
+  }
+}
+
+// The integers of activations that need no rounding give products that only float sums round.
+TEST_P(MatmulTest, WeightsAreExact) {
+  std::vector<float> ordered(kCols), x(kCols);
+  for (int64_t i = 0; i < kCols; ++i) {
+    ordered[i] = i % 32 == 0 ? 127.0f : static_cast<float>(static_cast<int>(random_() % 255) - 127);
+    x[ColumnAt(i)] = ordered[i];
+  }
+  const std::vector<float> got = Product(*ScalarKernels(), matrix_, ordered, 0, 1);
+  std::vector<float> w(kCols);
+  for (int64_t n = 0; n < kRows; ++n) {
+    LoadRow(source_, n, w.data());
+    double want = 0, size = 0;
+    for (int64_t k = 0; k < kCols; ++k) {
+      want += double{w[k]} * x[k];
+      size += std::abs(double{w[k]} * x[k]);
+    }
+    EXPECT_NEAR(got[n], want, 1e-5 * size);
   }
 }
 
@@ -119,11 +170,34 @@ TEST_P(MatmulTest, ARowDoesNotDependOnTheOthers) {
   ExpectRowsAreAlone(**SelectKernels("auto"), matrix_, RandomActivations(9, random_));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest,
-                         testing::Values(DType::kF32, DType::kF16, DType::kBf16, DType::kQ4_0,
-                                         DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                                         DType::kQ4_K, DType::kQ5_K, DType::kQ6_K),
-                         [](const auto& info) { return Info(info.param).name; });
+std::vector<Stored> StoredTypes() {
+  std::vector<Stored> out;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16, DType::kQ4_0, DType::kQ4_1,
+                            DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K,
+                            DType::kQ6_K, DType::kIq4Nl, DType::kMxfp4}) {
+    out.push_back({Info(dtype).name, dtype, std::nullopt});
+  }
+  const auto add = [&](const char* name, const ScaledShape& shape) {
+    out.push_back({name, shape.dtype, shape});
+  };
+  add("INT4_of_128", {.dtype = DType::kInt4});
+  add("INT4_of_32", {.dtype = DType::kInt4, .group = 32});
+  add("INT4_of_a_row", {.dtype = DType::kInt4, .group = kCols});
+  add("INT4_zero_of_128", {.dtype = DType::kInt4, .has_zero = true});
+  add("INT4_zero_of_64", {.dtype = DType::kInt4, .group = 64, .has_zero = true});
+  add("INT4_zero_shuffled", {.dtype = DType::kInt4, .has_zero = true, .shuffled = true});
+  add("INT8_of_a_row", {.dtype = DType::kInt8, .group = kCols});
+  add("INT8_of_128", {.dtype = DType::kInt8});
+  add("INT8_zero_of_32", {.dtype = DType::kInt8, .group = 32, .has_zero = true});
+  add("INT8_zero_of_a_row", {.dtype = DType::kInt8, .group = kCols, .has_zero = true});
+  add("MXFP4_in_tensors", {.dtype = DType::kMxfp4, .group = 32});
+  add("F8_of_a_row", {.dtype = DType::kF8E4M3, .group = kCols});
+  add("F8_of_a_block", {.dtype = DType::kF8E4M3, .group = 128, .group_rows = 128});
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MatmulTest, testing::ValuesIn(StoredTypes()),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 // BF16 weights and activations multiplied in pairs, which only some families can.
 class Bf16PairsTest : public testing::Test {

@@ -5,154 +5,10 @@
 
 #include "base/check.h"
 #include "base/float16.h"
-#include "ops/quantize_weights.h"
+#include "ops/pack_scaled.h"
 
 namespace kvasir::ops {
 namespace {
-
-// One storage block taken apart: integers as stored (unsigned, or two's complement for Q8_0) and
-// its scales, without any arithmetic.
-struct RawBlock {
-  uint8_t q[256];
-  uint16_t scale = 0;       // fp16
-  uint16_t minimum = 0;     // fp16
-  uint8_t scales[16] = {};  // second level of K-quants
-  uint8_t minimums[8] = {};
-};
-
-uint16_t Load16(const uint8_t* p) {
-  uint16_t v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-uint32_t Load32(const uint8_t* p) {
-  uint32_t v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-void UnpackNibbles(const uint8_t* nibbles, uint8_t* q) {
-  for (int i = 0; i < 16; ++i) {
-    q[i] = nibbles[i] & 15;
-    q[i + 16] = nibbles[i] >> 4;
-  }
-}
-
-void AddFifthBits(uint32_t bits, uint8_t* q) {
-  for (int i = 0; i < 32; ++i) q[i] |= ((bits >> i) & 1) << 4;
-}
-
-// The 6-bit scales and minimums of Q4_K and Q5_K, packed into 12 bytes.
-void UnpackKScales(const uint8_t* packed, RawBlock& out) {
-  for (int j = 0; j < 4; ++j) {
-    out.scales[j] = packed[j] & 63;
-    out.minimums[j] = packed[j + 4] & 63;
-    out.scales[j + 4] = (packed[j + 8] & 15) | ((packed[j] >> 6) << 4);
-    out.minimums[j + 4] = (packed[j + 8] >> 4) | ((packed[j + 4] >> 6) << 4);
-  }
-}
-
-void UnpackQ45K(const uint8_t* block, bool five_bits, RawBlock& out) {
-  out.scale = Load16(block);
-  out.minimum = Load16(block + 2);
-  UnpackKScales(block + 4, out);
-  const uint8_t* high = block + 16;
-  const uint8_t* nibbles = five_bits ? block + 48 : block + 16;
-  for (int group = 0; group < 8; ++group) {
-    for (int i = 0; i < 32; ++i) {
-      const uint8_t byte = nibbles[group / 2 * 32 + i];
-      uint8_t q = group % 2 == 0 ? byte & 15 : byte >> 4;
-      if (five_bits) q |= ((high[i] >> group) & 1) << 4;
-      out.q[group * 32 + i] = q;
-    }
-  }
-}
-
-void UnpackQ6K(const uint8_t* block, RawBlock& out) {
-  std::memcpy(out.scales, block + 192, 16);
-  out.scale = Load16(block + 208);
-  for (int half = 0; half < 2; ++half) {
-    const uint8_t* low = block + 64 * half;
-    const uint8_t* high = block + 128 + 32 * half;
-    uint8_t* q = out.q + 128 * half;
-    for (int i = 0; i < 32; ++i) {
-      q[i] = (low[i] & 15) | ((high[i] & 3) << 4);
-      q[i + 32] = (low[i + 32] & 15) | (((high[i] >> 2) & 3) << 4);
-      q[i + 64] = (low[i] >> 4) | (((high[i] >> 4) & 3) << 4);
-      q[i + 96] = (low[i + 32] >> 4) | ((high[i] >> 6) << 4);
-    }
-  }
-}
-
-void UnpackBlock(DType dtype, const uint8_t* block, RawBlock& out) {
-  switch (dtype) {
-    case DType::kQ4_0:
-      out.scale = Load16(block);
-      UnpackNibbles(block + 2, out.q);
-      return;
-    case DType::kQ4_1:
-      out.scale = Load16(block);
-      out.minimum = Load16(block + 2);
-      UnpackNibbles(block + 4, out.q);
-      return;
-    case DType::kQ5_0:
-      out.scale = Load16(block);
-      UnpackNibbles(block + 6, out.q);
-      AddFifthBits(Load32(block + 2), out.q);
-      return;
-    case DType::kQ5_1:
-      out.scale = Load16(block);
-      out.minimum = Load16(block + 2);
-      UnpackNibbles(block + 8, out.q);
-      AddFifthBits(Load32(block + 4), out.q);
-      return;
-    case DType::kQ8_0:
-      out.scale = Load16(block);
-      std::memcpy(out.q, block + 2, 32);
-      return;
-    case DType::kQ4_K:
-      return UnpackQ45K(block, false, out);
-    case DType::kQ5_K:
-      return UnpackQ45K(block, true, out);
-    case DType::kQ6_K:
-      return UnpackQ6K(block, out);
-    default:
-      KVASIR_CHECK(false, "a float type has no blocks");
-  }
-}
-
-void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
-  RawBlock raw;
-  UnpackBlock(dtype, block, raw);
-  const float d = ToFloat(Fp16{raw.scale});
-  const float m = ToFloat(Fp16{raw.minimum});
-  const int n = Info(dtype).block_elements;
-  for (int i = 0; i < n; ++i) {
-    const float q = raw.q[i];
-    switch (dtype) {
-      case DType::kQ4_0:
-        out[i] = d * (q - 8.0f);
-        break;
-      case DType::kQ5_0:
-        out[i] = d * (q - 16.0f);
-        break;
-      case DType::kQ8_0:
-        out[i] = d * static_cast<int8_t>(raw.q[i]);
-        break;
-      case DType::kQ4_1:
-      case DType::kQ5_1:
-        out[i] = d * q + m;
-        break;
-      case DType::kQ6_K:
-        out[i] = d * static_cast<int8_t>(raw.scales[i / 16]) * (q - 32.0f);
-        break;
-      default:
-        out[i] = d * raw.scales[i / 32] * q - m * raw.minimums[i / 32];
-        break;
-    }
-  }
-}
 
 // Byte offsets inside a panel's unit.
 struct UnitLayout {
@@ -162,7 +18,8 @@ struct UnitLayout {
   int64_t groups = 0;     // first group
   int64_t group_bytes = 0;
   int bits = 0;
-  int sub_scales = 0;  // second-level scales of a group
+  int sub_scales = 0;  // second-level scales of a group, or the only ones
+  int64_t scale = 0;   // fp16 [16]
 };
 
 UnitLayout LayoutOf(PanelFormat format) {
@@ -183,29 +40,18 @@ UnitLayout LayoutOf(PanelFormat format) {
       return {32, 64, 192, 320, 320, 5, 1};
     case PanelFormat::kQ6_K:
       return {-1, 32, -1, 288, 384, 6, 2};
+    case PanelFormat::kIq4Nl:
+      return {-1, -1, -1, 32, 256, 4, 0};
+    case PanelFormat::kMxfp4:
+      return {-1, 0, -1, 16, 256, 4, 1, -1};
     default:
       return {};
   }
 }
 
-// Writes the 32 integers of one row's group into the group's area.
-void PutGroup(const uint8_t* q, int bits, int64_t row, uint8_t* group) {
-  for (int column = 0; column < 32; ++column) {
-    const int step = column / 4;
-    const int64_t lane = row * 4 + column % 4;
-    if (bits == 8) {
-      group[step * 64 + lane] = q[column];
-      continue;
-    }
-    group[step % 4 * 64 + lane] |= (q[column] & 15) << (step < 4 ? 0 : 4);
-    if (bits == 5) group[256 + lane] |= (q[column] >> 4) << step;
-    if (bits == 6) group[256 + step / 4 * 64 + lane] |= (q[column] >> 4) << (2 * (step % 4));
-  }
-}
-
 void PutBlock(const RawBlock& raw, const UnitLayout& layout, int64_t groups, int64_t row,
               uint8_t* unit) {
-  std::memcpy(unit + 2 * row, &raw.scale, 2);
+  if (layout.scale >= 0) std::memcpy(unit + layout.scale + 2 * row, &raw.scale, 2);
   if (layout.minimum >= 0) std::memcpy(unit + layout.minimum + 2 * row, &raw.minimum, 2);
   for (int64_t group = 0; group < groups; ++group) {
     for (int sub = 0; sub < layout.sub_scales; ++sub) {
@@ -220,16 +66,17 @@ void PutBlock(const RawBlock& raw, const UnitLayout& layout, int64_t groups, int
   }
 }
 
-// The stored type that a quantised panel format keeps.
+// The stored type of blocks that a panel format keeps.
 DType StoredTypeOf(PanelFormat format) {
-  constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                              DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  constexpr DType kTypes[] = {DType::kQ4_0,  DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                              DType::kQ8_0,  DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                              DType::kIq4Nl, DType::kMxfp4};
   return kTypes[static_cast<int>(format) - static_cast<int>(PanelFormat::kQ4_0)];
 }
 
 // `row_data` are blocks of the type that the format keeps.
-void PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64_t row,
-                uint8_t* panel) {
+Status PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64_t row,
+                  uint8_t* panel) {
   const DType dtype = StoredTypeOf(format);
   const DTypeInfo info = Info(dtype);
   const PanelUnit unit = UnitOf(format);
@@ -237,8 +84,12 @@ void PackBlocks(const uint8_t* row_data, int64_t cols, PanelFormat format, int64
   RawBlock raw;
   for (int64_t block = 0; block < cols / info.block_elements; ++block) {
     UnpackBlock(dtype, row_data + block * info.block_bytes, raw);
+    if (dtype == DType::kMxfp4 && raw.scales[0] == 255) {
+      return absl::InvalidArgumentError("has a scale that is NaN");
+    }
     PutBlock(raw, layout, unit.columns / kGroup, row, panel + block * unit.bytes);
   }
+  return absl::OkStatus();
 }
 
 // Where the element of a row and column of a panel lies.
@@ -272,31 +123,39 @@ const uint8_t* RowData(const MatrixSource& source, int64_t index) {
   return source.data + index * (source.cols / info.block_elements * info.block_bytes);
 }
 
-void PackQuantizedRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
-                      std::vector<float>& scratch, uint8_t* panel) {
-  if (PanelFormatOf(source.dtype) == format) {
+Status PackBlockRow(const MatrixSource& source, int64_t index, PanelFormat format, int64_t row,
+                    uint8_t* panel) {
+  KVASIR_CHECK(PanelFormatOf(source.dtype) == format, "blocks are kept as they are");
+  if (source.scaled == nullptr) {
     return PackBlocks(RowData(source, index), source.cols, format, row, panel);
   }
-  const DType dtype = StoredTypeOf(format);
-  const DTypeInfo info = Info(dtype);
-  scratch.resize(source.cols);
-  LoadRow(source, index, scratch.data());
+  const DTypeInfo info = Info(source.dtype);
   std::vector<uint8_t> blocks(source.cols / info.block_elements * info.block_bytes);
-  QuantizeRow(dtype, scratch.data(), source.cols, blocks.data());
-  PackBlocks(blocks.data(), source.cols, format, row, panel);
+  LoadMxfp4Blocks(*source.scaled, source.cols, index, blocks.data());
+  return PackBlocks(blocks.data(), source.cols, format, row, panel);
+}
+
+Status PackRow(const MatrixSource& source, int64_t index, PanelLayout layout, int64_t row,
+               std::vector<float>& scratch, uint8_t* panel) {
+  if (HasGroups(layout.format)) return PackIntegerRow(source, index, layout, row, scratch, panel);
+  if (layout.format == PanelFormat::kF8E4M3) return PackF8Row(source, index, row, scratch, panel);
+  if (IsQuantized(layout.format)) return PackBlockRow(source, index, layout.format, row, panel);
+  PackFloatRow(source, index, layout.format, row, scratch, panel);
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 const char* Name(PanelFormat format) {
-  static constexpr const char* kNames[] = {"F32",  "F16",  "BF16", "BF16x2", "BF16 rows",
-                                           "Q4_0", "Q4_1", "Q5_0", "Q5_1",   "Q8_0",
-                                           "Q4_K", "Q5_K", "Q6_K"};
+  static constexpr const char* kNames[] = {"F32",     "F16",  "BF16",      "BF16x2", "BF16 rows",
+                                           "F8_E4M3", "Q4_0", "Q4_1",      "Q5_0",   "Q5_1",
+                                           "Q8_0",    "Q4_K", "Q5_K",      "Q6_K",   "IQ4_NL",
+                                           "MXFP4",   "INT4", "INT4+zero", "INT8",   "INT8+zero"};
   return kNames[static_cast<int>(format)];
 }
 
-PanelUnit UnitOf(PanelFormat format) {
-  switch (format) {
+PanelUnit UnitOf(PanelLayout layout) {
+  switch (layout.format) {
     case PanelFormat::kF32:
       return {1, 64};
     case PanelFormat::kF16:
@@ -322,8 +181,33 @@ PanelUnit UnitOf(PanelFormat format) {
       return {256, 320 + 8 * 320};
     case PanelFormat::kQ6_K:
       return {256, 288 + 8 * 384};
+    case PanelFormat::kF8E4M3:
+      return {1, 16};
+    case PanelFormat::kIq4Nl:
+      return {32, 288};
+    case PanelFormat::kMxfp4:
+      return {32, 272};
+    case PanelFormat::kInt4:
+    case PanelFormat::kInt4Zero:
+    case PanelFormat::kInt8:
+    case PanelFormat::kInt8Zero:
+      return {layout.group,
+              UnitHead(layout.format) + layout.group * kPanelRows * BitsOf(layout.format) / 8};
   }
   return {1, 1};
+}
+
+int64_t HeaderBytes(PanelLayout layout, int64_t cols) {
+  constexpr int64_t kFactors = 4 * kPanelRows;
+  if (HasGroups(layout.format)) return kFactors;
+  if (layout.format != PanelFormat::kF8E4M3) return 0;
+  const int64_t blocks = (cols + kF8Block - 1) / kF8Block;
+  return kFactors + (4 * blocks + 63) / 64 * 64;
+}
+
+int64_t PanelBytes(PanelLayout layout, int64_t cols) {
+  const PanelUnit unit = UnitOf(layout);
+  return HeaderBytes(layout, cols) + cols / unit.columns * unit.bytes;
 }
 
 PanelFormat PanelFormatOf(DType dtype) {
@@ -350,14 +234,41 @@ PanelFormat PanelFormatOf(DType dtype) {
       return PanelFormat::kQ5_K;
     case DType::kQ6_K:
       return PanelFormat::kQ6_K;
+    case DType::kF8E4M3:
+      return PanelFormat::kF8E4M3;
+    case DType::kIq4Nl:
+      return PanelFormat::kIq4Nl;
+    case DType::kMxfp4:
+      return PanelFormat::kMxfp4;
+    case DType::kInt4:
+      return PanelFormat::kInt4;
+    case DType::kInt8:
+      return PanelFormat::kInt8;
+    case DType::kU8:
+    case DType::kI8:
+    case DType::kI32:
+    case DType::kI64:
+      KVASIR_CHECK(false, "integers without scales are no weights");
   }
   return PanelFormat::kF32;
 }
 
-StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat format,
+PanelLayout StoredLayout(const MatrixSource& source) {
+  const bool has_zero = source.scaled != nullptr && source.scaled->has_zero;
+  if (source.dtype == DType::kInt4) {
+    return {has_zero ? PanelFormat::kInt4Zero : PanelFormat::kInt4, source.scaled->group_columns};
+  }
+  if (source.dtype == DType::kInt8) {
+    return {has_zero ? PanelFormat::kInt8Zero : PanelFormat::kInt8, source.scaled->group_columns};
+  }
+  return PanelFormatOf(source.dtype);
+}
+
+StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelLayout layout,
                             ThreadPool& pool) {
   PanelView out;
-  out.format = format;
+  out.format = layout.format;
+  out.group = layout.group;
   out.cols = sources[0].cols;
   struct Row {
     const MatrixSource* source;
@@ -372,20 +283,20 @@ StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat 
   }
   out.rows = static_cast<int64_t>(rows.size());
   out.panels = (out.rows + kPanelRows - 1) / kPanelRows;
-  const PanelUnit unit = UnitOf(format);
-  out.panel_bytes = out.cols / unit.columns * unit.bytes;
+  out.panel_bytes = PanelBytes(layout, out.cols);
   KVASIR_ASSIGN_OR_RETURN(device::Buffer data,
                           device::Buffer::Allocate(out.panels * out.panel_bytes));
   out.data = data.bytes();
+  std::vector<Status> done(out.panels);
   pool.ParallelFor(out.panels, [&](int64_t p, int) {
     uint8_t* panel = data.bytes() + p * out.panel_bytes;
     std::vector<float> scratch;
-    for (int64_t r = 0; r < kPanelRows && p * kPanelRows + r < out.rows; ++r) {
+    for (int64_t r = 0; r < kPanelRows && p * kPanelRows + r < out.rows && done[p].ok(); ++r) {
       const auto& [source, index] = rows[p * kPanelRows + r];
-      IsQuantized(format) ? PackQuantizedRow(*source, index, format, r, scratch, panel)
-                          : PackFloatRow(*source, index, format, r, scratch, panel);
+      done[p] = PackRow(*source, index, layout, r, scratch, panel);
     }
   });
+  for (const Status& status : done) KVASIR_RETURN_IF_ERROR(status);
   return PackedMatrix{out, std::move(data)};
 }
 
@@ -398,33 +309,20 @@ int64_t StoredRow(const MatrixSource::Interleaved& rows, int64_t index) {
 }
 
 void LoadRow(const MatrixSource& source, int64_t index, float* out) {
-  if (source.col_stride == 0) {
+  const bool is_f8 = source.dtype == DType::kF8E4M3;
+  if (source.scaled != nullptr && !is_f8) {
+    return ExpandRow(source.dtype, *source.scaled, source.cols, index, out);
+  }
+  if (source.col_stride == 0 && !is_f8) {
     return DequantizeRow(source.dtype, RowData(source, index), source.cols, out);
   }
   const int64_t element = Info(source.dtype).block_bytes;
-  const uint8_t* row = source.data + index * source.row_stride * element;
+  const bool dense = source.col_stride == 0;
+  const int64_t step = (dense ? 1 : source.col_stride) * element;
+  const uint8_t* row = source.data + index * (dense ? source.cols : source.row_stride) * element;
   for (int64_t c = 0; c < source.cols; ++c) {
-    DequantizeRow(source.dtype, row + c * source.col_stride * element, 1, out + c);
-  }
-}
-
-void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out) {
-  switch (dtype) {
-    case DType::kF32:
-      std::memcpy(out, row, cols * 4);
-      return;
-    case DType::kF16:
-      for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Fp16{Load16(row + 2 * i)});
-      return;
-    case DType::kBf16:
-      for (int64_t i = 0; i < cols; ++i) out[i] = ToFloat(Bf16{Load16(row + 2 * i)});
-      return;
-    default:
-      break;
-  }
-  const DTypeInfo info = Info(dtype);
-  for (int64_t block = 0; block < cols / info.block_elements; ++block) {
-    DequantizeBlock(dtype, row + block * info.block_bytes, out + block * info.block_elements);
+    DequantizeRow(source.dtype, row + c * step, 1, out + c);
+    if (is_f8) out[c] *= source.scaled->ScaleOf(row + c * step);
   }
 }
 

@@ -10,10 +10,13 @@
 #include "base/thread_pool.h"
 #include "device/buffer.h"
 #include "ops/panel_format.h"
+#include "ops/scaled_matrix.h"
+#include "ops/stored_blocks.h"
 
 namespace kvasir::ops {
 
-// The panel format that keeps a stored type as it is.
+// The panel format that keeps a stored type as it is; of integers with scales that without zero
+// points.
 PanelFormat PanelFormatOf(DType dtype);
 
 // Owns the memory of its panels.
@@ -28,6 +31,9 @@ struct MatrixSource {
   int64_t rows;
   int64_t cols;
   const uint8_t* data;
+  // Of kF8E4M3, kInt4, kInt8 and of kMxfp4 in tensors of its own: where scales and, of all but
+  // kF8E4M3, integers are.
+  const ScaledMatrix* scaled = nullptr;
   // Of float types, elements from one row and column to the next; both 0: dense.
   int64_t row_stride = 0;
   int64_t col_stride = 0;
@@ -39,20 +45,25 @@ struct MatrixSource {
     int64_t begin = 0;
     int64_t width = 0;
   } interleaved;
+  // The rows as they were rounded to the integers of a layout with groups; empty: each is rounded
+  // on its own where the layout wants it.
+  absl::Span<const IntegerRow> rounded = {};
 };
 
-// Packs the stacked sources, which have the same cols, a multiple of the storage block. `format`
-// is PanelFormatOf(every source's dtype), or a float format into which each source is expanded, or
-// one of quantize_weights.h to which it is rounded.
-StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelFormat format,
+// The panels that keep the source as it is.
+PanelLayout StoredLayout(const MatrixSource& source);
+
+// Packs the stacked sources, which have the same cols, a multiple of the storage block, and the
+// same order of columns. `layout` is the StoredLayout of every source, or of a float format into
+// which each source is expanded, or of kF8E4M3 or a format with groups, to which it is rounded.
+// Columns of what is rounded lie in their own order. Unimplemented for scales that panels cannot
+// hold, InvalidArgument for weights of E4M3 and scales of MXFP4 that are NaN.
+StatusOr<PackedMatrix> Pack(absl::Span<const MatrixSource> sources, PanelLayout layout,
                             ThreadPool& pool);
 
 // Expands row `index`, as stored, to `source.cols` floats.
 void LoadRow(const MatrixSource& source, int64_t index, float* out);
 // The stored row that becomes row `index`.
 int64_t StoredRow(const MatrixSource::Interleaved& interleaved, int64_t index);
-
-// Expands `cols` elements of one stored row to float.
-void DequantizeRow(DType dtype, const uint8_t* row, int64_t cols, float* out);
 
 }  // namespace kvasir::ops

@@ -135,6 +135,8 @@ class Checker {
         return Expect(node.inputs[0].width == m_.heads * m_.k_dim &&
                           out->width == m_.heads * m_.v_dim && node.window >= 0,
                       "the heads have another width");
+      case Op::kQuantize:
+        return node.order < 0 ? absl::OkStatus() : CheckOrder(node.order, out->width);
       case Op::kRoute:
         if (node.vector < 0) return absl::OkStatus();
         return CheckVector(node.vector, node.routing.experts);
@@ -189,6 +191,17 @@ class Checker {
     const bool there = vector >= 0 && vector < static_cast<int32_t>(m_.vectors.size());
     return Expect(there && static_cast<int64_t>(m_.vectors[vector].size()) == size,
                   "there is no such vector of that size");
+  }
+
+  Status CheckOrder(int32_t index, int32_t width) {
+    if (index >= static_cast<int32_t>(m_.orders.size()) ||
+        static_cast<int32_t>(m_.orders[index].size()) != width) {
+      return Fail("there is no such order of that size");
+    }
+    for (const int32_t column : m_.orders[index]) {
+      if (column < 0 || column >= width) return Fail("the order names a column that is not there");
+    }
+    return absl::OkStatus();
   }
 
   Status Fail(const std::string& what) const {

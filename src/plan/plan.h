@@ -53,6 +53,7 @@ struct PlanNode {
   int32_t matrix = -1;         // index into matrices
   int32_t vector = -1;         // norm weight or sinks, index into vectors
   int32_t bias = -1;           // index into vectors
+  int32_t order = -1;          // of columns, index into orders
   int32_t layer = -1;
   float scale = 1.0f;
   bool residual = false;  // the output lies where the residual operand does
@@ -110,6 +111,7 @@ struct CompiledModel {
   graph::ValueId logits = -1;
   std::vector<ops::PackedMatrix> matrices;
   std::vector<std::vector<float>> vectors;
+  std::vector<std::vector<int32_t>> orders;  // column i of what is made is column order[i]
   EmbeddingTable embedding;
 
   // Keeps alive what `embedding` points into, and views of matrices that own nothing.

@@ -97,6 +97,7 @@ PlanHeader Place(const CompiledModel& model, const std::vector<SourceFile>& sour
   for (const ops::PackedMatrix& m : model.matrices)
     out.matrices.push_back(place(MatrixBytes(m.view)));
   for (const auto& v : model.vectors) out.vectors.push_back(place(4 * v.size()));
+  for (const auto& o : model.orders) out.orders.push_back(place(4 * o.size()));
   out.embedding = place(model.embedding.rows * RowBytes(model.embedding));
   out.text = place(text_bytes);
   out.file_bytes = out.text.offset + out.text.bytes;
@@ -163,13 +164,15 @@ Status MapMatrices(absl::Span<const uint8_t> file, PlanHeader& header) {
   if (matrices.size() != header.matrices.size()) return Damaged("matrices without sections");
   for (size_t i = 0; i < matrices.size(); ++i) {
     ops::PanelView& view = matrices[i].view;
-    const ops::PanelUnit unit = ops::UnitOf(view.format);
+    const ops::PanelLayout layout{view.format, view.group};
+    const bool grouped = ops::HasGroups(view.format);
     if (view.rows < 1 || view.rows > (1 << 30) || view.cols < 1 || view.cols > (1 << 24) ||
-        view.cols % unit.columns != 0) {
+        (grouped ? view.group < ops::kGroup || view.group % ops::kGroup != 0 : view.group != 0) ||
+        view.cols % ops::UnitOf(layout).columns != 0) {
       return Damaged(fmt::format("matrix {} has an impossible shape", i));
     }
     view.panels = (view.rows + ops::kPanelRows - 1) / ops::kPanelRows;
-    view.panel_bytes = view.cols / unit.columns * unit.bytes;
+    view.panel_bytes = ops::PanelBytes(layout, view.cols);
     KVASIR_ASSIGN_OR_RETURN(const auto bytes,
                             Find(file, header.matrices[i], MatrixBytes(view), "a matrix"));
     view.data = bytes.data();
@@ -177,16 +180,19 @@ Status MapMatrices(absl::Span<const uint8_t> file, PlanHeader& header) {
   return absl::OkStatus();
 }
 
-Status MapVectors(absl::Span<const uint8_t> file, PlanHeader& header) {
+// Copies lists of numbers of four bytes.
+template <typename T>
+Status CopyLists(absl::Span<const uint8_t> file, const std::vector<Section>& sections,
+                 std::vector<std::vector<T>>& out) {
   int64_t total = 0;
-  for (const Section& section : header.vectors) {
-    if (section.bytes % 4 != 0) return Damaged("a vector has no whole number of floats");
+  for (const Section& section : sections) {
+    if (section.bytes % sizeof(T) != 0) return Damaged("a vector has no whole number of items");
     KVASIR_ASSIGN_OR_RETURN(const auto bytes, Find(file, section, section.bytes, "a vector"));
     total += section.bytes;
     if (total > static_cast<int64_t>(file.size())) return Damaged("vectors share their bytes");
-    std::vector<float> values(bytes.size() / 4);
+    std::vector<T> values(bytes.size() / sizeof(T));
     std::memcpy(values.data(), bytes.data(), bytes.size());
-    header.model.vectors.push_back(std::move(values));
+    out.push_back(std::move(values));
   }
   return absl::OkStatus();
 }
@@ -194,7 +200,7 @@ Status MapVectors(absl::Span<const uint8_t> file, PlanHeader& header) {
 Status MapEmbedding(absl::Span<const uint8_t> file, PlanHeader& header) {
   EmbeddingTable& table = header.model.embedding;
   if (table.rows < 1 || table.rows > (1 << 30) || table.cols < 1 || table.cols > (1 << 24) ||
-      table.cols % Info(table.dtype).block_elements != 0) {
+      table.cols % Info(table.dtype).block_elements != 0 || !IsSelfContained(table.dtype)) {
     return Damaged("the embedding has an impossible shape");
   }
   KVASIR_ASSIGN_OR_RETURN(const auto bytes, Find(file, header.embedding,
@@ -259,6 +265,9 @@ Status WritePlan(const CompiledModel& model, const std::vector<SourceFile>& sour
   for (size_t i = 0; i < model.vectors.size(); ++i) {
     KVASIR_RETURN_IF_ERROR(write(header.vectors[i], model.vectors[i].data()));
   }
+  for (size_t i = 0; i < model.orders.size(); ++i) {
+    KVASIR_RETURN_IF_ERROR(write(header.orders[i], model.orders[i].data()));
+  }
   KVASIR_RETURN_IF_ERROR(write(header.embedding, model.embedding.data));
   KVASIR_RETURN_IF_ERROR(write(header.text, text.data()));
   KVASIR_RETURN_IF_ERROR(file.Publish());
@@ -269,7 +278,8 @@ Status WritePlan(const CompiledModel& model, const std::vector<SourceFile>& sour
 StatusOr<PlanFile> ParsePlan(absl::Span<const uint8_t> bytes) {
   KVASIR_ASSIGN_OR_RETURN(PlanHeader header, ReadPrefix(bytes));
   KVASIR_RETURN_IF_ERROR(MapMatrices(bytes, header));
-  KVASIR_RETURN_IF_ERROR(MapVectors(bytes, header));
+  KVASIR_RETURN_IF_ERROR(CopyLists(bytes, header.vectors, header.model.vectors));
+  KVASIR_RETURN_IF_ERROR(CopyLists(bytes, header.orders, header.model.orders));
   KVASIR_RETURN_IF_ERROR(MapEmbedding(bytes, header));
   KVASIR_RETURN_IF_ERROR(LoadText(bytes, header));
   const Status sound = CheckModel(header.model);

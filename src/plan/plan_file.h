@@ -1,7 +1,8 @@
 // A compiled model as one file, which is mapped and run where it lies.
 //
 //   magic "KVASIRPL", u32 version, u32 header bytes, header (JSON), then the sections, each
-//   aligned to 4096: panels of each matrix, vectors, rows of the embedding, text files (JSON)
+//   aligned to 4096: panels of each matrix, vectors, orders, rows of the embedding, text files
+//   (JSON)
 //
 // All numbers are little endian. The header names every section by its offset and bytes, so that
 // a tool can read it without this code.
@@ -16,7 +17,7 @@
 
 namespace kvasir::plan {
 
-inline constexpr uint32_t kPlanFileVersion = 2;
+inline constexpr uint32_t kPlanFileVersion = 3;
 
 // A file that a plan was made from, to know when the plan is stale.
 struct SourceFile {

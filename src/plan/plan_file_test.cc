@@ -193,6 +193,9 @@ TEST_F(PlanFileTest, NamesTheFieldThatLies) {
       {"/model/values/2/type", "node 3 (matmul)", "int8"},
       {"/matrices/0/rows", "matrix", 40},
       {"/matrices/0/cols", "matrix", -32},
+      {"/matrices/0/group", "matrix", 32},
+      {"/matrices/0/format", "matrix", "INT4"},
+      {"/model/embedding/type", "embedding", "I8"},
       {"/matrix_sections/0/offset", "matrix", 1 << 30},
       {"/matrix_sections/0/offset", "matrix", 17},
       {"/vector_sections/0/bytes", "vector", -4},
@@ -205,8 +208,41 @@ TEST_F(PlanFileTest, NamesTheFieldThatLies) {
         WithHeader(whole, [&](json& h) { h[json::json_pointer(pointer)] = value; });
     EXPECT_THAT(ErrorOf(damaged), HasSubstr(name)) << pointer << " " << value;
   }
+  // Of a format with groups they divide the columns.
+  for (const int group : {-32, 0, 16, 64}) {
+    const auto damaged = WithHeader(whole, [&](json& h) {
+      h["matrices"][0]["format"] = "INT8+zero";
+      h["matrices"][0]["group"] = group;
+    });
+    EXPECT_THAT(ErrorOf(damaged), HasSubstr("matrix 0 has an impossible shape")) << group;
+  }
   const auto missing = WithHeader(whole, [](json& h) { h["model"].erase("vocab"); });
   EXPECT_THAT(ErrorOf(missing), HasSubstr("header.model: has no vocab"));
+}
+
+TEST_F(PlanFileTest, AnOrderOfColumnsStaysWithinThem) {
+  CompiledModel& m = small_.model;
+  m.values.insert(m.values.begin() + 3,
+                  {"final.q", Rows::kOutput, graph::ValueType::kQuantized, kHidden});
+  m.nodes.insert(m.nodes.begin() + 3,
+                 {.op = Op::kQuantize, .inputs = {{2, 0, kHidden}}, .output = 3, .order = 0});
+  m.nodes[4].inputs = {{2, 0, kHidden}};
+  m.nodes[4].output = m.logits = 4;
+  std::vector<int32_t> order(kHidden);
+  for (int32_t i = 0; i < kHidden; ++i) order[i] = kHidden - 1 - i;
+  m.orders = {order};
+  const std::vector<uint8_t> whole = Written(m);
+  const StatusOr<PlanFile> read = ParsePlan(whole);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->model.orders, m.orders);
+  m.orders = {std::vector<int32_t>(kHidden - 1)};
+  EXPECT_THAT(ErrorOf(Written(m)), HasSubstr("no such order"));
+  for (const int32_t column : {-1, kHidden}) {
+    m.orders = {std::vector<int32_t>(kHidden, column)};
+    EXPECT_THAT(ErrorOf(Written(m)), HasSubstr("names a column that is not there"));
+  }
+  m.nodes[3].order = 1;
+  EXPECT_THAT(ErrorOf(Written(m)), HasSubstr("no such order"));
 }
 
 TEST_F(PlanFileTest, LeavesNothingWhereItCannotWrite) {

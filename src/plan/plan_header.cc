@@ -211,6 +211,7 @@ void Fields(A& a, PlanNode& n) {
   a("matrix", n.matrix);
   a("vector", n.vector);
   a("bias", n.bias);
+  a("order", n.order);
   a("layer", n.layer);
   a("scale", n.scale);
   a("residual", n.residual);
@@ -245,15 +246,16 @@ void Fields(A& a, model::RopeConfig& r) {
 
 template <typename A>
 void Fields(A& a, ops::PackedMatrix& m) {
-  a.Enum("format", m.view.format, ops::PanelFormat::kQ6_K,
+  a.Enum("format", m.view.format, ops::PanelFormat::kInt8Zero,
          [](ops::PanelFormat format) { return ops::Name(format); });
+  a("group", m.view.group);
   a("rows", m.view.rows);
   a("cols", m.view.cols);
 }
 
 template <typename A>
 void Fields(A& a, EmbeddingTable& e) {
-  a.Enum("type", e.dtype, DType::kQ6_K, [](DType type) { return Info(type).name; });
+  a.Enum("type", e.dtype, DType::kMxfp4, [](DType type) { return Info(type).name; });
   a("rows", e.rows);
   a("cols", e.cols);
 }
@@ -291,6 +293,7 @@ void Fields(A& a, CompiledModel& m, PlanHeader& h) {
   a("sources", h.sources);
   a("matrix_sections", h.matrices);
   a("vector_sections", h.vectors);
+  a("order_sections", h.orders);
   a("embedding_section", h.embedding);
   a("text_section", h.text);
   a("file_bytes", h.file_bytes);

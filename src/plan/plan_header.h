@@ -17,10 +17,11 @@ struct Section {
 };
 
 struct PlanHeader {
-  CompiledModel model;  // its matrices, vectors and embedding are described, not there
+  CompiledModel model;  // its matrices, vectors, orders and embedding are described, not there
   std::vector<SourceFile> sources;
   std::vector<Section> matrices;
   std::vector<Section> vectors;
+  std::vector<Section> orders;
   Section embedding;
   Section text;
   int64_t file_bytes = 0;

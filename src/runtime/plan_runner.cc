@@ -5,6 +5,7 @@
 
 #include <absl/container/inlined_vector.h>
 
+#include "base/float16.h"
 #include "runtime/check_batch.h"
 
 namespace kvasir::runtime {
@@ -249,20 +250,46 @@ void PlanRunner::Elementwise(const PlanNode& node) {
 }
 
 void PlanRunner::Quantize(const PlanNode& node) {
-  ForRows(node.output, node.inputs[0].width,
-          [&](int64_t r, int) { WriteRow(node.output, r, Row(node.inputs[0], r)); });
+  const int32_t width = node.inputs[0].width;
+  ForRows(node.output, width, [&](int64_t r, int thread) {
+    const float* x = Row(node.inputs[0], r);
+    if (node.order < 0) return WriteRow(node.output, r, x);
+    const std::vector<int32_t>& order = plan_.orders[node.order];
+    float* ordered = Scratch(thread);
+    for (int32_t i = 0; i < width; ++i) ordered[i] = x[order[i]];
+    WriteRow(node.output, r, ordered);
+  });
 }
 
 // ---- Products ----
 
 void PlanRunner::Matmul(const PlanNode& node) {
   const int64_t rows = RowCount(node.output == plan_.logits ? node.output : node.inputs[0].value);
+  if (observer_) ShowInput(node, rows);
   const RowRange all{0, 0, rows};
   Multiply(node, {&all, 1});
   if (node.softcap == 0.0f) return;
   const int32_t width = plan_.values[node.output].width;
   ForRows(node.output, 4 * width,
           [&](int64_t r, int) { plan_.kernels->softcap(node.softcap, width, OutputRow(node, r)); });
+}
+
+void PlanRunner::ShowInput(const PlanNode& node, int64_t rows) {
+  const ValueId value = node.inputs[0].value;
+  const int64_t width = plan_.values[value].width;
+  std::vector<float> floats;
+  if (plan_.values[value].type == ValueType::kQuantized) {
+    const ops::QuantizedRows quantized = QuantizedValue(value);
+    floats.resize(rows * width);
+    for (size_t i = 0; i < floats.size(); ++i) {
+      floats[i] = static_cast<float>(quantized.q[i]) * quantized.scale[i / ops::kGroup];
+    }
+  } else if (plan_.values[value].type == ValueType::kBf16) {
+    const auto* bf16 = reinterpret_cast<const Bf16*>(arena_.bytes() + plan_.offsets[value]);
+    floats.resize(rows * width);
+    for (size_t i = 0; i < floats.size(); ++i) floats[i] = ToFloat(bf16[i]);
+  }
+  observer_(&node - plan_.nodes.data(), floats.empty() ? Floats(value) : floats.data(), rows);
 }
 
 void PlanRunner::GroupedMatmul(const PlanNode& node) {

@@ -5,7 +5,9 @@
 // the rest by rows.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "plan/plan.h"
@@ -33,6 +35,11 @@ class PlanRunner final : public Runner {
 
   Status Run(const Batch& batch, const BatchOutput& output) override;
 
+  // Shows what each product (Op::kMatmul) is about to read: `count` rows of floats, rounded ones
+  // too, and the product's place in plan().nodes. For calibration.
+  using ProductObserver = std::function<void(size_t node, const float* rows, int64_t count)>;
+  void ObserveProducts(ProductObserver observer) { observer_ = std::move(observer); }
+
   // The bytes of a block, for tests that compare KV.
   absl::Span<const uint8_t> BlockBytes(BlockId block) const {
     return attention_->BlockBytes(block);
@@ -57,6 +64,7 @@ class PlanRunner final : public Runner {
   void Elementwise(const plan::PlanNode& node);
   void Quantize(const plan::PlanNode& node);
   void Matmul(const plan::PlanNode& node);
+  void ShowInput(const plan::PlanNode& node, int64_t rows);
   void GroupedMatmul(const plan::PlanNode& node);
   void Rope(const plan::PlanNode& node);
   void KvWrite(const plan::PlanNode& node);
@@ -91,6 +99,8 @@ class PlanRunner final : public Runner {
   device::Buffer arena_;
   std::vector<float> scratch_;  // per thread, a row each
   int64_t scratch_floats_ = 0;
+
+  ProductObserver observer_;
 
   // Of the current batch.
   BatchRows rows_;

@@ -127,24 +127,75 @@ def test_the_type_of_kv_is_the_plans_unless_said_otherwise(kvasir, tmp_path):
 
 
 def test_rounded_weights_stay_close_to_what_they_were(kvasir, tmp_path):
+    # Of another subject than what is measured.
+    calibrate = ["--calibrate", ROOT / "docs/architecture.md", "--calibration-tokens", "1536"]
+    builds = {
+        "groups": ["--weights", "int8", "--group-size", "32"],
+        "rows": ["--weights", "int8"],
+        "calibrated": ["--weights", "int8", *calibrate],
+        "fp8": ["--weights", "fp8"],
+    }
     figures = {}
-    for weights in "int8", "int4":
-        built = kvasir("build", "default", "--weights", weights, "-o", tmp_path / weights)
+    for name, flags in builds.items():
+        built = kvasir("build", "default", *flags, "-o", tmp_path / name)
         assert built.returncode == 0, built.stderr
-        plan = built.stdout.strip()
-        figures[weights] = evaluate(kvasir, plan, "--reference", "default")
-    assert (tmp_path / "int4/model.kvplan").stat().st_size < 0.8 * (
-        tmp_path / "int8/model.kvplan"
-    ).stat().st_size
-    assert figures["int8"]["tokens"] == 511
-    assert abs(figures["int8"]["perplexity_ratio"] - 1) < 0.02
-    assert figures["int8"]["kl"] < 0.02 and figures["int8"]["same_best"] > 0.93
-    assert figures["int8"]["kl"] < figures["int4"]["kl"] < 0.3
+        figures[name] = evaluate(kvasir, built.stdout.strip(), "--reference", "default")
+    assert figures["groups"]["tokens"] == 511
+    assert abs(figures["groups"]["perplexity_ratio"] - 1) < 0.02
+    assert figures["groups"]["kl"] < 0.02 and figures["groups"]["same_best"] > 0.93
+    assert figures["calibrated"]["kl"] < 0.85 * figures["rows"]["kl"]
+    assert figures["rows"]["kl"] < figures["fp8"]["kl"] < 0.1
     # The same without a reference, and whatever the window is cut into.
-    alone = evaluate(kvasir, tmp_path / "int8")
-    assert alone["perplexity"] == pytest.approx(figures["int8"]["perplexity"], rel=1e-9)
+    alone = evaluate(kvasir, tmp_path / "groups")
+    assert alone["perplexity"] == pytest.approx(figures["groups"]["perplexity"], rel=1e-9)
     assert alone.keys() == {"tokens", "nll", "perplexity"}
     ran = kvasir("eval", "default", "--text", tmp_path / "none")
     assert ran.returncode == 1 and "none" in ran.stderr
-    ran = kvasir("build", "default", "--weights", "int8", "--activations", "f32", "-o", tmp_path)
-    assert ran.returncode == 1 and "weights" in ran.stderr
+
+
+def test_int4_keeps_what_has_four_bits(kvasir):
+    folder = ROOT / "tests/data/golden/quantized/gguf_iq4_nl_mxfp4/model.gguf"
+    ran = kvasir("build", folder, "--weights", "int4", "--explain")
+    assert ran.returncode == 0, ran.stderr
+    assert "IQ4_NL as IQ4_NL" in ran.stdout and "MXFP4 as MXFP4" in ran.stdout
+
+
+def test_what_is_wrong_with_a_rounding_is_said(kvasir, tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("three small words")
+    for flags, said in [
+        (["--weights", "int8", "--activations", "f32"], "weights"),
+        (["--weights", "int4", "--group-size", "40"], "group-size"),
+        (["--weights", "fp8", "--group-size", "64"], "group-size"),
+        (["--weights", "stored", "--group-size", "64"], "group-size"),
+        (["--weights", "fp8", "--calibrate", few], "calibrate"),
+        (["--weights", "int8", "--calibrate", tmp_path / "none"], "calibrate: cannot read"),
+        (["--weights", "int8", "--calibrate", few], "calibrate: the text has"),
+    ]:
+        ran = kvasir("build", "default", *flags, "-o", tmp_path / "plan")
+        assert ran.returncode == 1 and said in ran.stderr, ran.stderr
+
+
+@pytest.mark.parametrize("name", ["gptq_act_order", "fp8_block"])
+def test_quantised_checkpoints_are_served(kvasir, start_server, tmp_path, name):
+    folder = ROOT / "tests/data/golden/quantized" / name
+    built = kvasir("build", folder, "-o", tmp_path / "plan")
+    assert built.returncode == 0, built.stderr
+    answers = []
+    for model in folder, tmp_path / "plan":
+        running = start_server("--skip-tokenizer-init", model=str(model))
+        with running.http() as http:
+            body = {"prompt": [5, 17, 44], "max_tokens": 8, "return_token_ids": True}
+            response = http.post("/v1/completions", json={**body, "temperature": 0})
+            assert response.status_code == 200, response.text
+            answers.append(response.json()["choices"][0]["token_ids"])
+    assert answers[0] == answers[1]
+
+
+def test_a_damaged_quantised_checkpoint_names_its_tensor(kvasir, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(ROOT / "tests/data/golden/quantized/awq", folder)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content.replace(b".qzeros", b".qzerox"))
+    ran = kvasir("build", folder, "-o", tmp_path / "plan")
+    assert ran.returncode == 1 and "qzeros': is missing" in ran.stderr

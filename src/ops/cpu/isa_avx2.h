@@ -63,6 +63,24 @@ struct Avx2Isa {
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
             _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
   }
+  KVASIR_INLINE Vf LoadU4(const uint8_t* p) {
+    const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    const __m128i nibble = _mm_set1_epi8(15);
+    const __m128i bytes =
+        _mm_unpacklo_epi8(_mm_and_si128(x, nibble), _mm_and_si128(_mm_srli_epi16(x, 4), nibble));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+  KVASIR_INLINE __m256 PowersOfTwo8(__m128i bytes) {
+    const __m256i e = _mm256_cvtepu8_epi32(bytes);
+    const __m256i least = _mm256_and_si256(_mm256_cmpeq_epi32(e, _mm256_setzero_si256()),
+                                           _mm256_set1_epi32(0x00400000));
+    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_slli_epi32(e, 23), least));
+  }
+  KVASIR_INLINE Vf LoadPowersOfTwo(const uint8_t* p) {
+    const __m128i x = Load128(p);
+    return {PowersOfTwo8(x), PowersOfTwo8(_mm_srli_si128(x, 8))};
+  }
   // Round to nearest even; NaN becomes a quiet NaN, as base/float16.h has it.
   KVASIR_INLINE __m256i NarrowBf16(__m256 x) {
     const __m256i u = _mm256_castps_si256(x);
@@ -217,12 +235,17 @@ struct Avx2Isa {
     return bits == 4 ? 4 : bits == 5 ? 2 : subs == 2 ? 2 : 1;
   }
 
-  template <int kBits, int kSubs, int M>
+  template <class F, int M>
   KVASIR_INLINE void GroupDot(const uint8_t* group, const int8_t* const (&x)[M],
-                              const int32_t (&)[M], Vi (&out)[M][kSubs]) {
+                              const int32_t (&)[M], Vi (&out)[M][F::kSubs]) {
+    constexpr int kBits = F::kBits, kSubs = F::kSubs;
     const __m256i ones = _mm256_set1_epi16(1);
     if constexpr (kBits == 8) {
       SignedDot<M>(group, x, out);
+      return;
+    }
+    if constexpr (F::kHasTable) {
+      TableDot<F, M>(group, x, out);
       return;
     }
     constexpr int kDepth = Depth(kBits, kSubs);
@@ -265,10 +288,41 @@ struct Avx2Isa {
     }
   }
 
+  // Products of 8 rows x 4 columns, each row's added up.
+  KVASIR_INLINE __m256i SignedProducts(__m256i w, __m256i magnitude, __m256i x) {
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w)),
+                             _mm256_set1_epi16(1));
+  }
+
+  // 4-bit integers that choose from the int8 of a table.
+  template <class F, int M>
+  KVASIR_INLINE void TableDot(const uint8_t* group, const int8_t* const (&x)[M], Vi (&out)[M][1]) {
+    const __m256i table =
+        _mm256_broadcastsi128_si256(Load128(reinterpret_cast<const uint8_t*>(F::kTable)));
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; ++p) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) {
+        __m256i low, high;
+        Unpack<4>(group, p, h, low, high);
+        low = _mm256_shuffle_epi8(table, low);
+        high = _mm256_shuffle_epi8(table, high);
+        const __m256i low_size = _mm256_abs_epi8(low), high_size = _mm256_abs_epi8(high);
+#pragma GCC unroll 4
+        for (int m = 0; m < M; ++m) {
+          const __m256i both =
+              _mm256_add_epi32(SignedProducts(low, low_size, Broadcast4(x[m] + 4 * p)),
+                               SignedProducts(high, high_size, Broadcast4(x[m] + 16 + 4 * p)));
+          __m256i& sum = h == 0 ? out[m][0].a : out[m][0].b;
+          sum = p == 0 ? both : _mm256_add_epi32(sum, both);
+        }
+      }
+    }
+  }
+
   // int8 x int8: |w| as the unsigned factor, the sign moved to x.
   template <int M>
   KVASIR_INLINE void SignedDot(const uint8_t* group, const int8_t* const (&x)[M], Vi (&out)[M][1]) {
-    const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 8
     for (int step = 0; step < 8; ++step) {
       const __m256i w0 = Load256(group + step * 64);
@@ -278,10 +332,8 @@ struct Avx2Isa {
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
         const __m256i xs = Broadcast4(x[m] + 4 * step);
-        const __m256i a =
-            _mm256_madd_epi16(_mm256_maddubs_epi16(a0, _mm256_sign_epi8(xs, w0)), ones);
-        const __m256i b =
-            _mm256_madd_epi16(_mm256_maddubs_epi16(a1, _mm256_sign_epi8(xs, w1)), ones);
+        const __m256i a = SignedProducts(w0, a0, xs);
+        const __m256i b = SignedProducts(w1, a1, xs);
         out[m][0] = step == 0
                         ? Vi{a, b}
                         : Vi{_mm256_add_epi32(out[m][0].a, a), _mm256_add_epi32(out[m][0].b, b)};

@@ -41,6 +41,17 @@ struct Avx512Isa {
   KVASIR_INLINE Vf LoadS8(const uint8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Load128(p)));
   }
+  KVASIR_INLINE Vf LoadU4(const uint8_t* p) {
+    const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    const __m128i nibble = _mm_set1_epi8(15);
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(
+        _mm_unpacklo_epi8(_mm_and_si128(x, nibble), _mm_and_si128(_mm_srli_epi16(x, 4), nibble))));
+  }
+  KVASIR_INLINE Vf LoadPowersOfTwo(const uint8_t* p) {
+    const __m512i e = _mm512_cvtepu8_epi32(Load128(p));
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(
+        _mm512_slli_epi32(e, 23), _mm512_testn_epi32_mask(e, e), _mm512_set1_epi32(0x00400000)));
+  }
   // As the FP16s that base/float8.h makes of them.
   KVASIR_INLINE Vf LoadFp8(const uint8_t* p) {
     const __m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(Load128(p)), 7);
@@ -143,22 +154,33 @@ struct Avx512Isa {
     return p < 2 ? _mm512_slli_epi16(bits, 4 - 2 * p) : _mm512_srli_epi16(bits, 2 * p - 4);
   }
 
-  template <int kBits, int kSubs, int M>
+  template <class F, int M>
   KVASIR_INLINE void GroupDot(const uint8_t* group, const int8_t* const (&x)[M],
-                              const int32_t (&x_sum)[M], Vi (&out)[M][kSubs]) {
-    if constexpr (kBits == 8) {
+                              const int32_t (&x_sum)[M], Vi (&out)[M][F::kSubs]) {
+    constexpr int kSubs = F::kSubs;
+    if constexpr (F::kBits == 8) {
       SignedDot<M>(group, x, x_sum, out);
       return;
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
-      for (int sub = 0; sub < kSubs; ++sub) out[m][sub] = _mm512_setzero_si512();
+      for (int sub = 0; sub < kSubs; ++sub) {
+        // (See SignedDot.)
+        out[m][sub] = F::kSigned ? _mm512_set1_epi32(-128 * x_sum[m]) : _mm512_setzero_si512();
+      }
     }
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p) {
       __m512i low, high;
-      Unpack<kBits>(group, p, low, high);
+      Unpack<F::kBits>(group, p, low, high);
+      if constexpr (F::kHasTable) {
+        const __m512i table = _mm512_xor_si512(
+            _mm512_broadcast_i32x4(Load128(reinterpret_cast<const uint8_t*>(F::kTable))),
+            _mm512_set1_epi8(-128));
+        low = _mm512_shuffle_epi8(table, low);
+        high = _mm512_shuffle_epi8(table, high);
+      }
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
         AddDot(out[m][0], low, x[m] + 4 * p);

@@ -51,6 +51,16 @@ struct ScalarIsa {
   static Vf LoadS8(const uint8_t* p) {
     return Map([&](int i) { return float(static_cast<int8_t>(p[i])); });
   }
+  // 4-bit integers, the even lane in the low half of a byte.
+  static Vf LoadU4(const uint8_t* p) {
+    return Map([&](int i) { return float(p[i / 2] >> (i % 2 * 4) & 15); });
+  }
+  // 2^(byte - 127), of 255 infinity.
+  static Vf LoadPowersOfTwo(const uint8_t* p) {
+    return Map([&](int i) {
+      return std::bit_cast<float>(p[i] == 0 ? 0x00400000u : uint32_t{p[i]} << 23);
+    });
+  }
   // FP8 values divided by 256.
   static Vf LoadFp8(const uint8_t* p) {
     return Map([&](int i) { return ToFloat(ToFp16Over256(Fp8{p[i]})); });
@@ -131,16 +141,19 @@ struct ScalarIsa {
   }
 
   // The integer dot products of one group of 32 columns: 16 weight rows x M activation rows.
-  // kSubs of 2 gives those of each half of the group.
-  template <int kBits, int kSubs, int M>
+  // F (FormatOf in matmul_impl.h) with kSubs of 2 gives those of each half of the group.
+  template <class F, int M>
   static void GroupDot(const uint8_t* group, const int8_t* const (&x)[M], const int32_t (&)[M],
-                       Vi (&out)[M][kSubs]) {
+                       Vi (&out)[M][F::kSubs]) {
+    constexpr int kSubs = F::kSubs;
     for (int m = 0; m < M; ++m) {
       for (int sub = 0; sub < kSubs; ++sub) {
         for (int row = 0; row < 16; ++row) {
           int32_t dot = 0;
           for (int c = 32 / kSubs * sub; c < 32 / kSubs * (sub + 1); ++c) {
-            dot += Weight<kBits>(group, row, c) * x[m][c];
+            int32_t q = Weight<F::kBits>(group, row, c);
+            if constexpr (F::kHasTable) q = F::kTable[q];
+            dot += q * x[m][c];
           }
           out[m][sub].v[row] = dot;
         }

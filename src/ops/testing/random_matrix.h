@@ -29,6 +29,8 @@ inline std::vector<uint8_t> RandomMatrix(DType dtype, int64_t rows, int64_t cols
     } else if (dtype == DType::kBf16) {
       const Bf16 v = ToBf16(value(random));
       std::memcpy(&out[block], &v, 2);
+    } else if (dtype == DType::kMxfp4) {
+      out[block] = static_cast<uint8_t>(118 + random() % 5);
     } else {
       put(dtype == DType::kQ6_K ? block + 208 : block);
       const bool has_minimum = dtype == DType::kQ4_1 || dtype == DType::kQ5_1 ||
