@@ -51,4 +51,7 @@ int ComputeThreads(int wanted);
 // Loads and compiles. Errors name the file or option at fault.
 StatusOr<ServedModel> LoadModel(const ModelOptions& options);
 
+// The same without a runner: of `info` the context, the block size and the numerics are not set.
+StatusOr<ServedModel> LoadText(const ModelOptions& options);
+
 }  // namespace kvasir::cli
