@@ -12,3 +12,9 @@ find_package(GTest REQUIRED)
 if(NOT KVASIR_SANITIZE)
   find_package(benchmark REQUIRED)
 endif()
+
+# The request plane. Debian's CMake files of gRPC ask for more than it takes.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++ protobuf)
+find_program(PROTOC protoc REQUIRED)
+find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)

@@ -50,14 +50,14 @@ Command::Command(CLI::App& program, const std::string& name, const std::string& 
     : app_(program.add_subcommand(name, description)), run_(std::move(run)) {}
 
 CLI::Option* Command::Register(CLI::Option* option, const std::string& name) {
-  return option->capture_default_str()->envname(EnvironmentName(name));
+  return option->capture_default_str()->envname(EnvironmentName(name))->group(group_);
 }
 
 CLI::Option* Command::AddSwitch(const std::string& name, bool* target, const std::string& help) {
   const std::string names = fmt::format("--{0},!--no-{0}", name);
   CLI::Option* option = app_->add_flag(names, *target, help);
   option->default_str(*target ? "true" : "false");
-  return option->envname(EnvironmentName(name));
+  return option->envname(EnvironmentName(name))->group(group_);
 }
 
 CLI::Option* Command::AddBytes(const std::string& name, int64_t* target, const std::string& help) {
@@ -70,12 +70,24 @@ CLI::Option* Command::AddBytes(const std::string& name, int64_t* target, const s
   CLI::Option* option = app_->add_option("--" + name, parse, help);
   return option->type_name("BYTES")
       ->default_str(std::to_string(*target))
-      ->envname(EnvironmentName(name));
+      ->envname(EnvironmentName(name))
+      ->group(group_);
 }
 
 CLI::Option* Command::AddPositional(const std::string& name, std::string* target,
                                     const std::string& help) {
   return Register(app_->add_option(name, *target, help), name);
+}
+
+std::vector<std::string> Command::Given(const std::string& group) const {
+  std::vector<std::string> out;
+  for (const CLI::Option* option : app_->get_options()) {
+    if (option->get_group() != group || option->count() == 0) continue;
+    for (const std::string& value : option->results()) {
+      out.push_back(fmt::format("--{}={}", option->get_lnames().front(), value));
+    }
+  }
+  return out;
 }
 
 void Command::AddConfigFile() {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 
@@ -37,6 +38,12 @@ class Command {
   // --config
   void AddConfigFile();
 
+  // The heading in --help of the options that are added from now on.
+  void SetGroup(const std::string& group) { group_ = group; }
+  // The options under a heading that were given, by whatever way, as the command line would spell
+  // them.
+  std::vector<std::string> Given(const std::string& group) const;
+
   bool parsed() const { return app_->parsed(); }
   StatusOr<int> Run();
 
@@ -47,6 +54,7 @@ class Command {
   CLI::App* const app_;
   const std::function<StatusOr<int>()> run_;
   std::string config_file_;
+  std::string group_ = "Options";
 };
 
 // "4GiB" -> 4294967296; also KiB, MiB, TiB, KB, MB, GB, TB (decimal) and plain bytes.

@@ -8,6 +8,8 @@
 namespace kvasir::cli {
 
 std::unique_ptr<Command> ServeCommand(CLI::App& program);
+std::unique_ptr<Command> WorkerCommand(CLI::App& program);
+std::unique_ptr<Command> FrontendCommand(CLI::App& program);
 std::unique_ptr<Command> ChatCommand(CLI::App& program);
 std::unique_ptr<Command> BenchCommand(CLI::App& program);
 std::unique_ptr<Command> RunBatchCommand(CLI::App& program);

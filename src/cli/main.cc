@@ -11,6 +11,8 @@ int main(int argc, char** argv) {
   program.require_subcommand(1);
   std::vector<std::unique_ptr<cli::Command>> commands;
   commands.push_back(cli::ServeCommand(program));
+  commands.push_back(cli::WorkerCommand(program));
+  commands.push_back(cli::FrontendCommand(program));
   commands.push_back(cli::ChatCommand(program));
   commands.push_back(cli::BenchCommand(program));
   commands.push_back(cli::RunBatchCommand(program));

@@ -187,12 +187,19 @@ StatusOr<std::string> ModelPath(const std::string& model) {
 }
 
 void AddModelOptions(Command& command, ModelConfig* config) {
+  command.SetGroup(kModelOptions);
   AddLoadOptions(command, config);
   AddEngineOptions(command, config);
   command
       .Add("pooling", &config->pooling,
            "What of a text's hidden states makes its embedding, where a client does not say")
       ->check(CLI::IsMember({"mean", "last"}));
+  command.SetGroup("Options");
+}
+
+StatusOr<ServedModel> LoadModelText(const ModelConfig& config) {
+  KVASIR_ASSIGN_OR_RETURN(const ModelOptions options, MakeModelOptions(config));
+  return LoadText(options);
 }
 
 StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config,

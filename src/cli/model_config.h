@@ -49,6 +49,9 @@ struct ModelConfig {
   std::string pooling = "mean";  // of embeddings, where a client does not say
 };
 
+// The heading of all of them.
+inline constexpr const char* kModelOptions = "Model and engine";
+
 // All of them but the model itself, which is a positional argument here and a flag there.
 void AddModelOptions(Command& command, ModelConfig* config);
 
@@ -58,6 +61,11 @@ void AddKvCacheType(Command& command, std::string* type);
 // Fetches what lies on a hub. Errors name the model.
 StatusOr<std::string> ModelPath(const std::string& model);
 
+inline api::ServedText TextOf(const ServedModel& model) {
+  return {model.tokenizer.get(), model.chat_template.get(), model.output_format,
+          model.grammars.get()};
+}
+
 // A model and the engine that runs it.
 struct RunningModel {
   SteadyClock clock;
@@ -65,11 +73,13 @@ struct RunningModel {
   ServedModel draft;  // empty without a draft model
   std::unique_ptr<engine::LocalEngine> engine;
 
-  api::ServedText text() const {
-    return {model.tokenizer.get(), model.chat_template.get(), model.output_format,
-            model.grammars.get()};
-  }
+  api::ServedText text() const { return TextOf(model); }
 };
+
+// What the API takes of a model that is served here or elsewhere: its name, tokenizer, templates
+// and grammars, and no runner. Compiles the model, if it is not yet in the cache, so that workers
+// find it there.
+StatusOr<ServedModel> LoadModelText(const ModelConfig& config);
 
 // Loads, compiles and starts. Errors name the file or option at fault. `on_failure` is
 // engine::EngineOptions's.

@@ -10,11 +10,41 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/serve_fleet.h"
 
 namespace kvasir::cli {
 namespace {
 
 constexpr int kMany = 1 << 20;
+constexpr int kMostWorkers = 256;
+
+std::string UrlHost(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : "[" + host + "]";
+}
+
+// This process computes.
+Status ServeAlone(const ServeConfig& config, api::ApiOptions api_options, StopSignal& stop) {
+  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
+                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
+  KVASIR_RETURN_IF_ERROR(ServeUntil(stop, *model->engine, model->text(), std::move(api_options),
+                                    FromSeconds(config.drain_timeout)));
+  return model->engine->Drain(Duration::zero());
+}
+
+StatusOr<int> Serve(const ServeConfig& config, const Command& command) {
+  KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
+  KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
+  StopSignal stop(Reloads(config));
+  if (config.workers == 0) {
+    KVASIR_RETURN_IF_ERROR(ServeAlone(config, std::move(api_options), stop));
+  } else {
+    KVASIR_RETURN_IF_ERROR(ServeWithProcesses(config, command.Given(kModelOptions),
+                                              std::move(api_options), stop));
+  }
+  return 0;
+}
+
+}  // namespace
 
 StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config) {
   api::ApiOptions options{
@@ -39,25 +69,9 @@ StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config) {
   return options;
 }
 
-// Whether there is something that SIGHUP can make the server read or open anew.
 bool Reloads(const ServeConfig& config) {
   const bool log_file = !config.access_log.empty() && config.access_log != "-";
   return log_file || !config.tls_cert.empty();
-}
-
-std::string UrlHost(const std::string& host) {
-  return host.find(':') == std::string::npos ? host : "[" + host + "]";
-}
-
-StatusOr<int> Serve(const ServeConfig& config) {
-  KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
-  KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
-  StopSignal stop(Reloads(config));
-  KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
-                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
-  KVASIR_RETURN_IF_ERROR(ServeUntil(stop, *model->engine, model->text(), std::move(api_options),
-                                    FromSeconds(config.drain_timeout)));
-  return 0;
 }
 
 void AddHttpOptions(Command& command, ServeConfig* config) {
@@ -94,9 +108,7 @@ void AddHttpOptions(Command& command, ServeConfig* config) {
   command.Add("log-level", &config->log_level, "trace, debug, info, warn, error or off");
 }
 
-}  // namespace
-
-Status ServeUntil(StopSignal& stop, engine::LocalEngine& engine, const api::ServedText& text,
+Status ServeUntil(StopSignal& stop, EngineClient& engine, const api::ServedText& text,
                   api::ApiOptions options, Duration drain_timeout) {
   const std::string host = UrlHost(options.http.host);
   const char* scheme = options.http.tls_cert.empty() ? "http" : "https";
@@ -109,16 +121,23 @@ Status ServeUntil(StopSignal& stop, engine::LocalEngine& engine, const api::Serv
   stop.Wait([&] { server->Reload(); });
   spdlog::info("shutting down");
   server->Drain(drain_timeout);
-  return engine.Drain(Duration::zero());
+  return absl::OkStatus();
 }
 
 std::unique_ptr<Command> ServeCommand(CLI::App& program) {
   auto config = std::make_shared<ServeConfig>();
+  auto self = std::make_shared<Command*>(nullptr);
   auto command = std::make_unique<Command>(program, "serve", "Serve a model over HTTP.",
-                                           [config] { return Serve(*config); });
+                                           [config, self] { return Serve(*config, **self); });
+  *self = command.get();
   command->AddPositional("model", &config->model.model, kModelHelp);
   AddModelOptions(*command, &config->model);
   AddHttpOptions(*command, config.get());
+  command
+      ->Add("workers", &config->workers,
+            "Processes that compute, on this machine; one that dies is started again, and its "
+            "streams go on in the others (0: this process computes)")
+      ->check(CLI::Range(0, kMostWorkers));
   command->AddConfigFile();
   return command;
 }

@@ -1,19 +1,21 @@
-// `kvasir serve`: a model, an engine and the HTTP server over it, in this process.
+// `kvasir serve`: a model, its engine or a fleet of workers, and the HTTP server over it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "api/api_server.h"
 #include "cli/model_config.h"
 #include "cli/signals.h"
-#include "engine/local_engine.h"
+#include "core/engine_client.h"
 
 namespace kvasir::cli {
 
 struct ServeConfig {
   ModelConfig model;
+  int32_t workers = 0;  // processes that compute; 0: this one does
 
   std::string host = "127.0.0.1";
   uint16_t port = 8000;
@@ -34,9 +36,14 @@ struct ServeConfig {
   std::string log_level = "info";
 };
 
-// Serves `engine` over HTTP until `stop`; then requests under way get `drain_timeout`. Returns the
-// error that ended the engine for good, if one did.
-Status ServeUntil(StopSignal& stop, engine::LocalEngine& engine, const api::ServedText& text,
+// The HTTP server's.
+void AddHttpOptions(Command& command, ServeConfig* config);
+StatusOr<api::ApiOptions> MakeApiOptions(const ServeConfig& config);
+// Whether there is something that SIGHUP can make the server read or open anew.
+bool Reloads(const ServeConfig& config);
+
+// Serves `engine` over HTTP until `stop`; then requests under way get `drain_timeout`.
+Status ServeUntil(StopSignal& stop, EngineClient& engine, const api::ServedText& text,
                   api::ApiOptions options, Duration drain_timeout);
 
 }  // namespace kvasir::cli

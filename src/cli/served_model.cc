@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t kDefaultSequences = 8;  // of full length that the default KV cache holds
 
 // `vocab` and `eos_ids` are the model's.
-Status LoadText(const ModelOptions& options, const model::TextFiles& text, int32_t vocab,
+Status MakeText(const ModelOptions& options, const model::TextFiles& text, int32_t vocab,
                 const std::vector<int32_t>& eos_ids, ServedModel& out) {
   if (options.skip_tokenizer) return absl::OkStatus();
   StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer = MakeTokenizer(text);
@@ -98,6 +98,14 @@ std::string ModelName(const ModelOptions& options, const plan::CompiledModel& mo
   return stem.empty() ? model.name : stem;
 }
 
+// Of what a compiled model knows.
+ModelInfo InfoOf(const ModelOptions& options, const plan::CompiledModel& model) {
+  return {.name = ModelName(options, model),
+          .vocab_size = model.vocab,
+          .eos_ids = model.eos_ids,
+          .weights_fingerprint = model.fingerprint};
+}
+
 StatusOr<std::unique_ptr<runtime::Runner>> MakeCpuRunner(const ModelOptions& options,
                                                          plan::Plan plan,
                                                          std::unique_ptr<ThreadPool> pool) {
@@ -135,6 +143,19 @@ int ComputeThreads(int wanted) {
   return wanted > 0 ? wanted : std::max(1, cores);
 }
 
+StatusOr<ServedModel> LoadText(const ModelOptions& options) {
+  KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
+  ThreadPool pool(ComputeThreads(options.threads));
+  KVASIR_ASSIGN_OR_RETURN(const plan::CompiledModel model,
+                          LoadCompiledModel(options.path, options.plan_cache,
+                                            MakeCompileOptions(options, kernels), pool));
+  ServedModel out;
+  out.info = InfoOf(options, model);
+  const Status made = MakeText(options, model.text, model.vocab, model.eos_ids, out);
+  if (made.ok()) return out;
+  return Status(made.code(), absl::StrCat(options.path, ": ", made.message()));
+}
+
 StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
   KVASIR_ASSIGN_OR_RETURN(const ops::CpuKernels* kernels, ops::SelectKernels(options.isa));
   const compile::CompileOptions compile_options = MakeCompileOptions(options, kernels);
@@ -151,15 +172,12 @@ StatusOr<ServedModel> LoadModel(const ModelOptions& options) {
     return Status(status.code(), absl::StrCat(options.path, ": ", status.message()));
   };
   ServedModel out;
-  out.info = {.name = ModelName(options, model),
-              .vocab_size = model.vocab,
-              .eos_ids = model.eos_ids,
-              .weights_fingerprint = model.fingerprint};
+  out.info = InfoOf(options, model);
   // The vocabulary is built beside the tables of the plan.
   const model::TextFiles files = std::move(model.text);
   Status text;
   std::thread text_loader(
-      [&] { text = LoadText(options, files, out.info.vocab_size, out.info.eos_ids, out); });
+      [&] { text = MakeText(options, files, out.info.vocab_size, out.info.eos_ids, out); });
   StatusOr<plan::Plan> plan = compile::MakePlan(std::move(model), compile_options);
   text_loader.join();
   if (!text.ok()) return with_path(text);

@@ -55,4 +55,7 @@ StatusOr<std::unique_ptr<text::Tokenizer>> MakeTokenizer(const model::TextFiles&
 // Loads and compiles. Errors name the file or option at fault.
 StatusOr<ServedModel> LoadModel(const ModelOptions& options);
 
+// The same without a runner: of `info` the context, the block size and the numerics are not set.
+StatusOr<ServedModel> LoadText(const ModelOptions& options);
+
 }  // namespace kvasir::cli

@@ -1,6 +1,6 @@
 #include "engine/local_engine.h"
 
-#include <absl/strings/numbers.h>
+#include <fmt/format.h>
 
 #include <atomic>
 #include <cmath>
@@ -11,17 +11,17 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "core/retry_after.h"
 #include "engine/admission.h"
 #include "engine/core.h"
 
 namespace kvasir::engine {
 namespace {
 
-Status Overloaded(const std::string& why, int64_t retry_after_seconds) {
-  Status status =
-      absl::ResourceExhaustedError(absl::StrCat(why, ": retry after ", retry_after_seconds, " s"));
-  status.SetPayload(absl::string_view(kRetryAfterUrl.data(), kRetryAfterUrl.size()),
-                    absl::Cord(absl::StrCat(retry_after_seconds)));
+Status Overloaded(const std::string& why, double retry_after_seconds) {
+  Status status = absl::ResourceExhaustedError(
+      fmt::format("{}: retry after {:.0f} s", why, retry_after_seconds));
+  SetRetryAfter(retry_after_seconds, status);
   return status;
 }
 
@@ -33,14 +33,6 @@ void FailAllChoices(const Request& request, TokenSink& sink, const Status& error
 }
 
 }  // namespace
-
-std::optional<int64_t> RetryAfterSeconds(const Status& status) {
-  const auto payload =
-      status.GetPayload(absl::string_view(kRetryAfterUrl.data(), kRetryAfterUrl.size()));
-  int64_t seconds = 0;
-  if (!payload || !absl::SimpleAtoi(std::string(*payload), &seconds)) return std::nullopt;
-  return seconds;
-}
 
 class LocalEngine::Impl {
  public:
@@ -70,7 +62,7 @@ class LocalEngine::Impl {
       }
       if (queue_seconds_ > MostQueueSeconds(*request)) {
         return Overloaded("the queue is too long for the request to start in time",
-                          static_cast<int64_t>(std::ceil(queue_seconds_)));
+                          std::ceil(queue_seconds_));
       }
       ++queued_;
       ++mailed_requests_;

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "core/engine_client.h"
 #include "engine/options.h"
@@ -14,14 +13,8 @@
 
 namespace kvasir::engine {
 
-// A ResourceExhausted status carries under this URL the seconds to wait before a retry, as a
-// decimal integer.
-inline constexpr std::string_view kRetryAfterUrl = "kvasir/retry-after";
-
-// The payload of `status` under kRetryAfterUrl, if it has one.
-std::optional<int64_t> RetryAfterSeconds(const Status& status);
-
-// Every method is thread-safe. When the runner fails for good, the engine ends: every request with
+// Every method is thread-safe. A ResourceExhausted status says when to try again
+// (core/retry_after.h). When the runner fails for good, the engine ends: every request with
 // its error, Submit gives Unavailable, and Healthy() is false. The destructor cancels what is in
 // flight, so that every sink has had its finish events when it returns.
 class LocalEngine final : public EngineClient {

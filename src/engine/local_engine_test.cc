@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/retry_after.h"
 #include "engine/testing/fake_runner.h"
 
 namespace kvasir::engine {
@@ -142,7 +143,7 @@ TEST_F(LocalEngineTest, AFullQueueNamesTheSecondsToWait) {
   }
   EXPECT_EQ(accepted, 2);
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_GE(RetryAfterSeconds(full), 1);
+  EXPECT_GE(RetryAfterSeconds(full), 1.0);
   EXPECT_EQ(RetryAfterSeconds(absl::OkStatus()), std::nullopt);
   gate_.Open();
 }

@@ -1,13 +1,12 @@
 #include "api/access/budget.h"
 
-#include <absl/strings/cord.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 
-#include "api/protocol/error.h"
+#include "core/retry_after.h"
 
 namespace kvasir::api {
 namespace {
@@ -37,8 +36,7 @@ Budget::Budget(std::string name, const Limits& limits)
 Status Budget::Refusal(const std::string& limit, Duration wait) const {
   Status status = absl::ResourceExhaustedError(
       fmt::format("rate limit reached: the key '{}' may {}", name_, limit));
-  status.SetPayload({kRetryAfterPayload.data(), kRetryAfterPayload.size()},
-                    absl::Cord(absl::string_view(fmt::format("{:.3f}", ToSeconds(wait)))));
+  SetRetryAfter(ToSeconds(wait), status);
   return status;
 }
 

@@ -1,12 +1,14 @@
 #include "api/protocol/error.h"
 
 #include <absl/strings/cord.h>
-#include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "api/protocol/json.h"
+#include "core/retry_after.h"
 
 namespace kvasir::api {
 namespace {
@@ -63,10 +65,9 @@ void SetPayload(Status& status, std::string_view key, std::string_view value) {
 }
 
 // Header values are whole seconds (RFC 9110); a wait of 0.2 s is rounded up to one.
-std::string WholeSeconds(const std::string& decimal) {
-  double seconds = 0;
-  if (!absl::SimpleAtod(decimal, &seconds) || !(seconds >= 0 && seconds < 1e6)) return "1";
-  return absl::StrCat(std::max<int64_t>(1, static_cast<int64_t>(std::ceil(seconds))));
+std::string WholeSeconds(std::optional<double> seconds) {
+  if (!seconds || !(*seconds >= 0 && *seconds < 1e6)) return "1";
+  return absl::StrCat(std::max<int64_t>(1, static_cast<int64_t>(std::ceil(*seconds))));
 }
 
 bool IsFieldName(std::string_view text) {
@@ -111,7 +112,7 @@ ErrorObject ToErrorObject(const Status& status) {
                     .code = Payload(status, kCodePayload)};
   if (error.code.empty()) error.code = DefaultCode(kind.http_status);
   if (kind.http_status == 429 || kind.http_status == 503) {
-    error.retry_after = WholeSeconds(Payload(status, kRetryAfterPayload));
+    error.retry_after = WholeSeconds(RetryAfterSeconds(status));
   }
   return error;
 }

@@ -1,7 +1,7 @@
 // Errors as clients see them: the OpenAI error object, and how a Status becomes one.
 //
 // A Status on its way to a client may carry payloads: the field at fault, a machine-readable code
-// and, from the engine, the seconds to wait before a retry.
+// and when to try again (core/retry_after.h).
 #pragma once
 
 #include <string>
@@ -14,7 +14,6 @@ namespace kvasir::api {
 
 inline constexpr std::string_view kParamPayload = "kvasir/param";
 inline constexpr std::string_view kCodePayload = "kvasir/code";
-inline constexpr std::string_view kRetryAfterPayload = "kvasir/retry-after";  // decimal seconds
 
 // InvalidArgument with the message "FIELD: MESSAGE" and the field as its `param`. A nested field is
 // spelled messages[2].content.
