@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "api/protocol/error.h"
 #include "core/retry_after.h"
 
 namespace kvasir::api {
