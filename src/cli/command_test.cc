@@ -77,6 +77,19 @@ TEST_F(CommandTest, TakesFlags) {
   EXPECT_EQ(model_, "m");
 }
 
+TEST_F(CommandTest, SaysWhatWasGivenUnderAHeading) {
+  int32_t size = 0;
+  bool loud = false;
+  command_.SetGroup("Others");
+  command_.Add("size", &size, "How big.");
+  command_.AddSwitch("loud", &loud, "Whether.");
+  ::setenv("KVASIR_COUNT", "5", 1);
+  ASSERT_TRUE(Run({"--name=a", "--name=b c", "--no-loud"}, "size = 3\n").ok());
+  EXPECT_EQ(command_.Given("Options"),
+            (std::vector<std::string>{"--count=5", "--name=a", "--name=b c", "--config=" + path_}));
+  EXPECT_EQ(command_.Given("Others"), (std::vector<std::string>{"--size=3", "--loud=false"}));
+}
+
 TEST_F(CommandTest, TakesAFile) {
   ASSERT_TRUE(Run({},
                   "count = 4\nname = [\"x\", \"y\"]\nfast = false\nmemory = \"2KiB\"\n"
