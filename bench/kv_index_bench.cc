@@ -34,9 +34,14 @@ double SecondsSince(Steady::time_point begin) {
   return std::chrono::duration<double>(Steady::now() - begin).count();
 }
 
-void Apply(KvIndex& index, WorkerSlot worker, const Event& event) {
-  event.stored ? index.Store(worker, event.parent, event.blocks)
-               : index.Remove(worker, event.blocks);
+// Tells the index of the event, at most `piece` blocks at a time.
+void Apply(KvIndex& index, WorkerSlot worker, const Event& event, size_t piece) {
+  const absl::Span<const Hash128> blocks = event.blocks;
+  for (size_t i = 0; i < blocks.size(); i += piece) {
+    const auto part = blocks.subspan(i, piece);
+    event.stored ? index.Store(worker, i == 0 ? event.parent : blocks[i - 1], part)
+                 : index.Remove(worker, part);
+  }
 }
 
 double ThreadCpuSeconds() {
@@ -53,7 +58,8 @@ struct Rate {
 
 // Events of workers in turn, by `threads` threads that each have workers of their own, until the
 // index has taken all of them.
-Rate ChangeRate(KvIndex& index, const std::vector<std::vector<Event>>& events, int threads) {
+Rate ChangeRate(KvIndex& index, const std::vector<std::vector<Event>>& events, int threads,
+                size_t piece = SIZE_MAX) {
   int64_t blocks = 0;
   for (const auto& list : events) {
     for (const Event& event : list) blocks += static_cast<int64_t>(event.blocks.size());
@@ -65,7 +71,7 @@ Rate ChangeRate(KvIndex& index, const std::vector<std::vector<Event>>& events, i
       more = 0;
       for (size_t worker = thread; worker < events.size(); worker += threads) {
         if (i >= events[worker].size()) continue;
-        Apply(index, static_cast<WorkerSlot>(worker), events[worker][i]);
+        Apply(index, static_cast<WorkerSlot>(worker), events[worker][i], piece);
         ++more;
       }
     }
@@ -130,6 +136,7 @@ struct Round {
   double bytes_per_block;
   Rate store, remove;      // with one writer
   Rate store_2, remove_2;  // with two
+  Rate store_single;       // with one writer, which tells of each block by itself
   Quantiles match, match_beside_writer;
 };
 
@@ -145,6 +152,10 @@ Round MeasureOnce(const std::vector<Chain>& chains, const Load& load, int32_t wo
     round.match = MatchTimes(index, chains);
     round.match_beside_writer = MatchTimesBesideWriter(index, chains, load.store[0]);
     round.remove = ChangeRate(index, load.remove, 1);
+  }
+  {
+    KvIndex index(workers);
+    round.store_single = ChangeRate(index, load.store, 1, 1);
   }
   KvIndex index(workers);
   round.store_2 = ChangeRate(index, load.store, 2);
@@ -180,6 +191,7 @@ Row Measure(const replay::Requests& requests, int32_t workers, int copies) {
   };
   add_rate("store", &Round::store);
   add_rate("remove", &Round::remove);
+  add_rate("single", &Round::store_single);
   add_rate("store_2", &Round::store_2);
   add_rate("remove_2", &Round::remove_2);
   const auto add_times = [&](const std::string& name, Quantiles Round::* times) {

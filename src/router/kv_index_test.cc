@@ -190,7 +190,7 @@ TEST(KvIndexModelTest, AgreesWithFewWorkers) {
 
 TEST(KvIndexModelTest, AgreesOnLongChains) { RunAgainstModel(3, 400, 600, 11); }
 
-TEST(KvIndexModelTest, AgreesWithHundredsOfWorkers) { RunAgainstModel(300, 60, 1000, 12); }
+TEST(KvIndexModelTest, AgreesWithHundredsOfWorkers) { RunAgainstModel(300, 60, 400, 12); }
 
 // Random lists of 16 blocks, some of which several blocks are said to be the parents of, others
 // unlike any chain. `acyclic`: a parent has a smaller number than its child, so that the tree,

@@ -17,12 +17,15 @@
 
 namespace kvasir::router::testing {
 
-// As random as the hashes of blocks are, and the same for the same number.
+// As random as the hashes of blocks are, and the same for the same number (SplitMix64).
 inline Hash128 MakeHash(int64_t number) {
-  std::mt19937_64 random(static_cast<uint64_t>(number));
+  auto state = static_cast<uint64_t>(number) * 2;
   Hash128 hash;
   for (size_t i = 0; i < 16; i += 8) {
-    const uint64_t word = random();
+    uint64_t word = ++state * 0x9e3779b97f4a7c15;
+    word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
+    word = (word ^ word >> 27) * 0x94d049bb133111eb;
+    word ^= word >> 31;
     std::memcpy(hash.bytes.data() + i, &word, sizeof(word));
   }
   return hash;
