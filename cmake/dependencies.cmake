@@ -12,3 +12,7 @@ find_package(GTest REQUIRED)
 if(NOT KVASIR_SANITIZE)
   find_package(benchmark REQUIRED)
 endif()
+
+# KV events. cppzmq is headers over it.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(ZeroMQ REQUIRED IMPORTED_TARGET libzmq)
