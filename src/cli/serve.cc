@@ -53,8 +53,13 @@ StatusOr<int> Serve(const ServeConfig& config) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
   StopSignal stop(Reloads(config));
+  KVASIR_ASSIGN_OR_RETURN(const std::shared_ptr<cluster::KvEventPublisher> kv_events,
+                          StartKvEvents(config.kv_events));
+  if (kv_events) api_options.more_metrics.push_back(KvEventMetrics(kv_events));
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
-                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
+                          StartModel(
+                              config.model, [&](const Status&) { stop.Raise(); },
+                              kv_events ? &kv_events->listener() : nullptr));
   KVASIR_RETURN_IF_ERROR(ServeUntil(stop, *model->engine, model->text(), std::move(api_options),
                                     FromSeconds(config.drain_timeout)));
   return 0;
@@ -119,6 +124,7 @@ std::unique_ptr<Command> ServeCommand(CLI::App& program) {
   command->AddPositional("model", &config->model.model, kModelHelp);
   AddModelOptions(*command, &config->model);
   AddHttpOptions(*command, config.get());
+  AddKvEventsOptions(*command, &config->kv_events);
   command->AddConfigFile();
   return command;
 }

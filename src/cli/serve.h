@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "api/api_server.h"
+#include "cli/kv_events.h"
 #include "cli/model_config.h"
 #include "cli/signals.h"
 #include "engine/local_engine.h"
@@ -14,6 +15,7 @@ namespace kvasir::cli {
 
 struct ServeConfig {
   ModelConfig model;
+  KvEventsConfig kv_events;
 
   std::string host = "127.0.0.1";
   uint16_t port = 8000;
