@@ -272,34 +272,6 @@ Json EventJson(const ClearedEvent&, HashForm) { return Json::array({kCleared}); 
 
 }  // namespace
 
-ExternalHash::ExternalHash(const Hash128& hash) : size_(static_cast<uint8_t>(hash.bytes.size())) {
-  std::copy(hash.bytes.begin(), hash.bytes.end(), bytes_.begin());
-}
-
-ExternalHash::ExternalHash(uint64_t value) : size_(sizeof(value)) {
-  for (size_t i = 0; i < sizeof(value); ++i) {
-    bytes_[i] = static_cast<uint8_t>(value >> (56 - 8 * i));
-  }
-}
-
-StatusOr<ExternalHash> ExternalHash::FromBytes(absl::Span<const uint8_t> bytes) {
-  if (bytes.empty() || bytes.size() > kMaxBytes) {
-    return absl::InvalidArgumentError(fmt::format("a hash of {} bytes", bytes.size()));
-  }
-  ExternalHash hash;
-  std::copy(bytes.begin(), bytes.end(), hash.bytes_.begin());
-  hash.size_ = static_cast<uint8_t>(bytes.size());
-  return hash;
-}
-
-uint64_t ExternalHash::Low64() const {
-  uint64_t value = 0;
-  for (size_t i = size_ - std::min<size_t>(size_, sizeof(value)); i < size_; ++i) {
-    value = value << 8 | bytes_[i];
-  }
-  return value;
-}
-
 StatusOr<KvEventBatch> DecodeKvEvents(absl::Span<const uint8_t> payload,
                                       const KvEventLimits& limits) {
   KVASIR_ASSIGN_OR_RETURN(const Json value, Parse(payload, limits));
