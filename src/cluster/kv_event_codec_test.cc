@@ -1,10 +1,12 @@
 #include "cluster/kv_event_codec.h"
 
+#include <absl/strings/escaping.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <string>
 
@@ -78,6 +80,48 @@ TEST(DecodeKvEvents, ReadsMapsAsItReadsArrays) {
   ASSERT_TRUE(array.ok() && maps_in_array.ok() && maps.ok());
   EXPECT_EQ(*maps_in_array, *array);
   EXPECT_EQ(*maps, *array);
+}
+
+// A batch as msgspec 0.22.0, which vLLM encodes with, writes it: as arrays, events as maps, all as
+// maps.
+TEST(DecodeKvEvents, ReadsWhatMsgspecWrites) {
+  std::vector<uint8_t> digest(32);
+  std::iota(digest.begin(), digest.end(), uint8_t{1});
+  const StoredEvent stored{.hashes = {*ExternalHash::FromBytes(digest), ExternalHash(~uint64_t{0})},
+                           .token_ids = {1, 300, 70000, 151643},
+                           .block_size = 2,
+                           .medium = "GPU",
+                           .has_extra_keys = true,
+                           .group = 0};
+  const RemovedEvent removed{.hashes = {ExternalHash(~uint64_t{1})}, .medium = "GPU", .group = 1};
+  const KvEventBatch wanted{
+      .timestamp = 2.5, .events = {stored, removed, ClearedEvent{}}, .data_parallel_rank = 0};
+  for (const char* hex :
+       {"93cb4004000000000000939aab426c6f636b53746f72656492c4200102030405060708090a0b0c0d0e0f"
+        "101112131415161718191a1b1c1d1e1f20cfffffffffffffffffc09401cd012cce00011170ce0002505b"
+        "02c0a3475055c092c091a1730094ac426c6f636b52656d6f76656491fea34750550191b0416c6c426c6f"
+        "636b73436c656172656400",
+        "93cb4004000000000000938aa474797065ab426c6f636b53746f726564ac626c6f636b5f686173686573"
+        "92c4200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20cfffffffffffff"
+        "ffffb1706172656e745f626c6f636b5f68617368c0a9746f6b656e5f6964739401cd012cce00011170ce"
+        "0002505baa626c6f636b5f73697a6502a76c6f72615f6964c0a66d656469756da3475055a96c6f72615f"
+        "6e616d65c0aa65787472615f6b65797392c091a173a967726f75705f6964780084a474797065ac426c6f"
+        "636b52656d6f766564ac626c6f636b5f68617368657391fea66d656469756da3475055a967726f75705f"
+        "6964780181a474797065b0416c6c426c6f636b73436c656172656400",
+        "83a27473cb4004000000000000a66576656e7473938aa474797065ab426c6f636b53746f726564ac626c"
+        "6f636b5f68617368657392c4200102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d"
+        "1e1f20cfffffffffffffffffb1706172656e745f626c6f636b5f68617368c0a9746f6b656e5f69647394"
+        "01cd012cce00011170ce0002505baa626c6f636b5f73697a6502a76c6f72615f6964c0a66d656469756d"
+        "a3475055a96c6f72615f6e616d65c0aa65787472615f6b65797392c091a173a967726f75705f69647800"
+        "84a474797065ac426c6f636b52656d6f766564ac626c6f636b5f68617368657391fea66d656469756da3"
+        "475055a967726f75705f6964780181a474797065b0416c6c426c6f636b73436c6561726564b264617461"
+        "5f706172616c6c656c5f72616e6b00"}) {
+    const std::string bytes = absl::HexStringToBytes(hex);
+    const auto batch =
+        DecodeKvEvents({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    EXPECT_EQ(*batch, wanted);
+  }
 }
 
 TEST(DecodeKvEvents, NamesTheFieldAtFault) {
