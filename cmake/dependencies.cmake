@@ -18,3 +18,6 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(GRPC REQUIRED IMPORTED_TARGET grpc++ protobuf)
 find_program(PROTOC protoc REQUIRED)
 find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+
+# KV events. cppzmq is headers over it.
+pkg_check_modules(ZeroMQ REQUIRED IMPORTED_TARGET libzmq)

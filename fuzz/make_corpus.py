@@ -67,6 +67,40 @@ CONNECTIONS = {
 }
 
 
+# Batches of KV events, in the three forms that vLLM has sent.
+STORED = ["BlockStored", [2**63 + 1, -5], None, list(range(32)), 16, None, "GPU", None, [None, ["s"]], 0]
+STORED_MAP = {
+    "type": "BlockStored", "block_hashes": [bytes(range(32))], "parent_block_hash": bytes(16),
+    "token_ids": [70000] * 16, "block_size": 16, "lora_id": 1, "medium": "CPU", "lora_name": "l",
+    "group_idx": 1,
+}  # fmt: skip
+KV_EVENTS = {
+    "arrays": [1.5, [STORED, ["BlockRemoved", [1, 2], "GPU"], ["AllBlocksCleared"]], 0],
+    "maps_in_array": [1.5, [STORED_MAP, {"type": "BlockRemoved", "block_hashes": [bytes(8)]}]],
+    "maps": {"ts": 2, "events": [STORED_MAP, {"type": "BlockMoved"}], "data_parallel_rank": 1},
+    "first": [0.5, [["BlockStored", [1], 7, [1, 2], 2, None], ["BlockRemoved", [1]]]],
+}
+
+
+def msgpack(v):
+    """Numbers in the longest forms: the fuzzer finds the others."""
+    if v is None or isinstance(v, bool):
+        return {None: b"\xc0", False: b"\xc2", True: b"\xc3"}[v]
+    if isinstance(v, int):
+        return b"\xcf" + struct.pack(">Q", v) if v >= 0 else b"\xd3" + struct.pack(">q", v)
+    if isinstance(v, float):
+        return b"\xcb" + struct.pack(">d", v)
+    if isinstance(v, str):
+        return b"\xd9" + struct.pack("B", len(v)) + v.encode()
+    if isinstance(v, bytes):
+        return b"\xc4" + struct.pack("B", len(v)) + v
+    if isinstance(v, dict):
+        return b"\xde" + struct.pack(">H", len(v)) + b"".join(
+            msgpack(key) + msgpack(x) for key, x in v.items()
+        )
+    return b"\xdc" + struct.pack(">H", len(v)) + b"".join(msgpack(x) for x in v)
+
+
 def save(target, name, content):
     path = CORPUS / target / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -348,6 +382,8 @@ def main():
     ]:
         save("config", name, json.dumps({**llama, **extra}).encode())
 
+    for name, seed in KV_EVENTS.items():
+        save("kv_events", name, msgpack(seed))
     for name, seed in GRAMMARS.items():
         save("grammar", name, seed.encode())
     for name, seed in CONNECTIONS.items():

@@ -9,7 +9,7 @@ packages=(
   clang-19 libclang-rt-19-dev
   libboost1.81-dev libabsl-dev libssl-dev libcurl4-openssl-dev
   libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev libtomlplusplus-dev
-  prometheus-cpp-dev libxxhash-dev
+  prometheus-cpp-dev libxxhash-dev libzmq3-dev cppzmq-dev
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libgtest-dev libgmock-dev libbenchmark-dev librapidcheck-dev
   python3 python3-venv

@@ -6,10 +6,10 @@ cd "$(dirname "$0")/.."
 
 jobs=${JOBS:-$(nproc)}
 fuzz_seconds=${FUZZ_SECONDS:-60}
-tsan_tests=(base_test kv_test engine_test router_test api_test)
+tsan_tests=(base_test kv_test engine_test router_test cluster_test api_test)
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=1}
-export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:suppressions=$PWD/scripts/tsan_suppressions.txt}
 
 stage_setup() {
   scripts/setup.sh

@@ -23,7 +23,7 @@ constexpr int kConstraintThreads = 4;
 class Server final : public ApiServer {
  public:
   Server(EngineClient& engine, ServedText text, const ApiOptions& options, KeyRing keys)
-      : metrics_(engine),
+      : metrics_(engine, options.more_metrics),
         text_pool_(options.text_threads, options.max_waiting_texts),
         constraint_pool_(kConstraintThreads, options.max_waiting_texts),
         service_{.engine = engine,

@@ -1,6 +1,8 @@
 // The OpenAI-compatible server: all of this folder put together over one EngineClient.
 #pragma once
 
+#include <prometheus/collectable.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +27,7 @@ struct ApiOptions {
   Pooling pooling = Pooling::kMean;  // of embeddings, where a client does not say
   std::string version;               // what /version says
   std::string access_log;            // a path, "-" for stdout, "" for none
+  std::vector<std::shared_ptr<const prometheus::Collectable>> more_metrics;  // for /metrics
 };
 
 class ApiServer {

@@ -154,8 +154,10 @@ std::vector<MetricFamily> EngineFamilies(const std::string& model, const EngineS
 
 }  // namespace
 
-Metrics::Metrics(const EngineClient& engine)
+Metrics::Metrics(const EngineClient& engine,
+                 std::vector<std::shared_ptr<const prometheus::Collectable>> others)
     : engine_(engine),
+      others_(std::move(others)),
       time_to_first_token(
           AddHistogram(registry_, engine.Model().name, "kvasir_time_to_first_token_seconds",
                        "From the request's arrival to its first token.", kFirstTokenBounds)),
@@ -187,9 +189,12 @@ Metrics::Metrics(const EngineClient& engine)
 
 std::string Metrics::Serialize() const {
   std::vector<MetricFamily> families = EngineFamilies(engine_.Model().name, engine_.Stats());
-  std::vector<MetricFamily> own = registry_.Collect();
-  families.insert(families.end(), std::make_move_iterator(own.begin()),
-                  std::make_move_iterator(own.end()));
+  const auto add = [&](std::vector<MetricFamily> more) {
+    families.insert(families.end(), std::make_move_iterator(more.begin()),
+                    std::make_move_iterator(more.end()));
+  };
+  add(registry_.Collect());
+  for (const auto& other : others_) add(other->Collect());
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, families);
   return std::move(out).str();

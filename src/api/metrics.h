@@ -4,6 +4,7 @@
 // the engine counts is read from its Stats() when a scrape comes.
 #pragma once
 
+#include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
@@ -11,6 +12,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/engine_client.h"
 
@@ -20,10 +22,12 @@ class Metrics {
  private:
   prometheus::Registry registry_;  // owns what the handles below point to
   const EngineClient& engine_;
+  const std::vector<std::shared_ptr<const prometheus::Collectable>> others_;
 
  public:
-  // `engine` outlives this.
-  explicit Metrics(const EngineClient& engine);
+  // `engine` outlives this. What `others` collect is shown too.
+  explicit Metrics(const EngineClient& engine,
+                   std::vector<std::shared_ptr<const prometheus::Collectable>> others = {});
 
   // The text exposition format, version 0.0.4.
   std::string Serialize() const;

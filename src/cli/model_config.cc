@@ -203,13 +203,15 @@ StatusOr<ServedModel> LoadModelText(const ModelConfig& config) {
 }
 
 StatusOr<std::unique_ptr<RunningModel>> StartModel(const ModelConfig& config,
-                                                   std::function<void(const Status&)> on_failure) {
+                                                   std::function<void(const Status&)> on_failure,
+                                                   kv::KvEventListener* kv_listener) {
   KVASIR_ASSIGN_OR_RETURN(const ModelOptions options, MakeModelOptions(config));
   auto running = std::make_unique<RunningModel>();
   KVASIR_ASSIGN_OR_RETURN(running->model, LoadModel(options));
   ServedModel& model = running->model;
   engine::EngineOptions engine_options = MakeEngineOptions(config);
   engine_options.on_failure = std::move(on_failure);
+  engine_options.kv_listener = kv_listener;
   if (!config.draft_model.empty()) {
     KVASIR_ASSIGN_OR_RETURN(running->draft, LoadDraftModel(config, model));
     engine_options.draft_runner = running->draft.runner.get();

@@ -81,10 +81,11 @@ struct RunningModel {
 // find it there.
 StatusOr<ServedModel> LoadModelText(const ModelConfig& config);
 
-// Loads, compiles and starts. Errors name the file or option at fault. `on_failure` is
-// engine::EngineOptions's.
+// Loads, compiles and starts. Errors name the file or option at fault. `on_failure` and
+// `kv_listener` are engine::EngineOptions's.
 StatusOr<std::unique_ptr<RunningModel>> StartModel(
-    const ModelConfig& config, std::function<void(const Status&)> on_failure = nullptr);
+    const ModelConfig& config, std::function<void(const Status&)> on_failure = nullptr,
+    kv::KvEventListener* kv_listener = nullptr);
 
 Pooling PoolingOf(const ModelConfig& config);
 

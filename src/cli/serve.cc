@@ -24,8 +24,13 @@ std::string UrlHost(const std::string& host) {
 
 // This process computes.
 Status ServeAlone(const ServeConfig& config, api::ApiOptions api_options, StopSignal& stop) {
+  KVASIR_ASSIGN_OR_RETURN(const std::shared_ptr<cluster::KvEventPublisher> kv_events,
+                          StartKvEvents(config.kv_events));
+  if (kv_events) api_options.more_metrics.push_back(KvEventMetrics(kv_events));
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
-                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
+                          StartModel(
+                              config.model, [&](const Status&) { stop.Raise(); },
+                              kv_events ? &kv_events->listener() : nullptr));
   KVASIR_RETURN_IF_ERROR(ServeUntil(stop, *model->engine, model->text(), std::move(api_options),
                                     FromSeconds(config.drain_timeout)));
   return model->engine->Drain(Duration::zero());
@@ -34,6 +39,11 @@ Status ServeAlone(const ServeConfig& config, api::ApiOptions api_options, StopSi
 StatusOr<int> Serve(const ServeConfig& config, const Command& command) {
   KVASIR_RETURN_IF_ERROR(InitLog(config.log_level));
   KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config));
+  if (config.workers > 0 && !config.kv_events.endpoint.empty()) {
+    return absl::InvalidArgumentError(
+        "kv-events-endpoint: with --workers there are several caches; start kvasir worker with an "
+        "endpoint for each, and kvasir frontend over them");
+  }
   StopSignal stop(Reloads(config));
   if (config.workers == 0) {
     KVASIR_RETURN_IF_ERROR(ServeAlone(config, std::move(api_options), stop));
@@ -138,6 +148,7 @@ std::unique_ptr<Command> ServeCommand(CLI::App& program) {
             "Processes that compute, on this machine; one that dies is started again, and its "
             "streams go on in the others (0: this process computes)")
       ->check(CLI::Range(0, kMostWorkers));
+  AddKvEventsOptions(*command, &config->kv_events);
   command->AddConfigFile();
   return command;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/api_server.h"
+#include "cli/kv_events.h"
 #include "cli/model_config.h"
 #include "cli/signals.h"
 #include "core/engine_client.h"
@@ -16,6 +17,7 @@ namespace kvasir::cli {
 struct ServeConfig {
   ModelConfig model;
   int32_t workers = 0;  // processes that compute; 0: this one does
+  KvEventsConfig kv_events;
 
   std::string host = "127.0.0.1";
   uint16_t port = 8000;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/kv_events.h"
 #include "cli/model_config.h"
 #include "cli/signals.h"
 #include "cli/worker_process.h"
@@ -20,6 +21,7 @@ namespace {
 
 struct WorkerConfig {
   ModelConfig model;
+  KvEventsConfig kv_events;
   std::string listen = "127.0.0.1:8100";
   bool allow_remote = false;
   std::string log_level = "info";
@@ -49,8 +51,12 @@ StatusOr<int> Work(const WorkerConfig& config) {
                     config.listen));
   }
   StopSignal stop(false);
+  KVASIR_ASSIGN_OR_RETURN(const std::shared_ptr<cluster::KvEventPublisher> kv_events,
+                          StartKvEvents(config.kv_events));
   KVASIR_ASSIGN_OR_RETURN(const std::unique_ptr<RunningModel> model,
-                          StartModel(config.model, [&](const Status&) { stop.Raise(); }));
+                          StartModel(
+                              config.model, [&](const Status&) { stop.Raise(); },
+                              kv_events ? &kv_events->listener() : nullptr));
   KVASIR_ASSIGN_OR_RETURN(
       const std::unique_ptr<cluster::EngineServer> server,
       cluster::EngineServer::Start(*model->engine, model->clock, {.address = config.listen}));
@@ -77,6 +83,7 @@ std::unique_ptr<Command> WorkerCommand(CLI::App& program) {
   command->Add("listen", &config->listen, "HOST:PORT to listen on (port 0: any free one)");
   command->AddSwitch("allow-remote", &config->allow_remote,
                      "Listen on an address that other machines reach, without encryption");
+  AddKvEventsOptions(*command, &config->kv_events);
   command->Add("log-level", &config->log_level, "trace, debug, info, warn, error or off");
   command->AddConfigFile();
   return command;

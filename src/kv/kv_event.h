@@ -16,6 +16,7 @@ struct BlockStored {
   Hash128 parent;  // the hash of the block before it, or the request's cache root
   absl::Span<const TokenId> token_ids;  // [block size]; valid during the call
   BlockId block = 0;                    // where it lies in this engine's pool
+  bool is_first = false;                // `parent` is the cache root
 };
 
 struct BlockRemoved {

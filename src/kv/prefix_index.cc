@@ -68,7 +68,7 @@ BlockRef PrefixIndex::Insert(const Hash128& hash, const Hash128& parent, bool is
   leaves_.emplace(node->last_used, node);
   node->block = block.Share();
   pool_.SetCached(node->block.id(), true);
-  if (listener_) listener_->OnStored({hash, parent, token_ids, block.id()});
+  if (listener_) listener_->OnStored({hash, parent, token_ids, block.id(), is_first});
   return block;
 }
 

@@ -23,6 +23,7 @@ class Recorder final : public KvEventListener {
   void OnStored(const BlockStored& e) override {
     EXPECT_TRUE(parents.emplace(e.hash, e.parent).second);
     EXPECT_EQ(HashUnit(e.parent, e.token_ids), e.hash);
+    EXPECT_EQ(e.is_first, e.parent == CacheRoot("weights", "numerics", "", ""));
   }
   void OnRemoved(const BlockRemoved& e) override {
     for (const auto& [hash, parent] : parents) EXPECT_NE(parent, e.hash) << "parent before child";
