@@ -48,8 +48,8 @@ StatusOr<int> Serve(const ServeConfig& config, const Command& command) {
   if (config.workers == 0) {
     KVASIR_RETURN_IF_ERROR(ServeAlone(config, std::move(api_options), stop));
   } else {
-    KVASIR_RETURN_IF_ERROR(ServeWithProcesses(config, command.Given(kModelOptions),
-                                              std::move(api_options), stop));
+    KVASIR_RETURN_IF_ERROR(
+        ServeWithProcesses(config, command.Given(kModelOptions), std::move(api_options), stop));
   }
   return 0;
 }

@@ -58,10 +58,9 @@ Status ServeOverWorkers(const ServeConfig& config, const std::vector<std::string
   KVASIR_ASSIGN_OR_RETURN(const cluster::RemoteEngine* first, AwaitAny(workers, patience));
   ModelInfo model = first->Model();
   if (model.weights_fingerprint != text.info.weights_fingerprint) {
-    return absl::FailedPreconditionError(
-        fmt::format("the workers serve {} with weights {}, this frontend was given {} with {}",
-                    model.name, model.weights_fingerprint, text.info.name,
-                    text.info.weights_fingerprint));
+    return absl::FailedPreconditionError(fmt::format(
+        "the workers serve {} with weights {}, this frontend was given {} with {}", model.name,
+        model.weights_fingerprint, text.info.name, text.info.weights_fingerprint));
   }
   model.name = text.info.name;
   cluster::Fleet fleet(std::move(members), std::move(model), kMovePatience);

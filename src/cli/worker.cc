@@ -75,9 +75,9 @@ StatusOr<int> Work(const WorkerConfig& config) {
 
 std::unique_ptr<Command> WorkerCommand(CLI::App& program) {
   auto config = std::make_shared<WorkerConfig>();
-  auto command = std::make_unique<Command>(program, "worker",
-                                           "Run a model for frontends in other processes.",
-                                           [config] { return Work(*config); });
+  auto command =
+      std::make_unique<Command>(program, "worker", "Run a model for frontends in other processes.",
+                                [config] { return Work(*config); });
   command->AddPositional("model", &config->model.model, kModelHelp);
   AddModelOptions(*command, &config->model);
   command->Add("listen", &config->listen, "HOST:PORT to listen on (port 0: any free one)");

@@ -94,7 +94,8 @@ void WorkerProcess::Run() {
       spdlog::error("{}", std::string(spawned.message()));
     }
     const auto now = std::chrono::steady_clock::now();
-    wait = now - begin > kSettled ? Duration(kFirstRestart) : std::min<Duration>(2 * wait, kLastRestart);
+    wait = now - begin > kSettled ? Duration(kFirstRestart)
+                                  : std::min<Duration>(2 * wait, kLastRestart);
     MutexLock lock(mutex_);
     first_ended_ = address_.empty();
     changed_.notify_all();
@@ -167,7 +168,8 @@ void WorkerProcess::AwaitChild() {
   waitpid(child, &status, 0);
   child_ = 0;
   if (!stopping_) {
-    spdlog::error("worker {} ended {} {}", address_, WIFSIGNALED(status) ? "by signal" : "with code",
+    spdlog::error("worker {} ended {} {}", address_,
+                  WIFSIGNALED(status) ? "by signal" : "with code",
                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
   }
   changed_.notify_all();

@@ -121,8 +121,7 @@ class Attachment final : public grpc::ServerBidiReactor<wire::FrontFrame, wire::
     const Status taken =
         engine_.Submit(request, std::make_shared<Sink>(shared_from_this(), request->id));
     for (int32_t choice = 0; !taken.ok() && choice < choices; ++choice) {
-      Deliver(request->id,
-              {.choice = choice, .finish = FinishReason::kError, .error = taken});
+      Deliver(request->id, {.choice = choice, .finish = FinishReason::kError, .error = taken});
     }
     return absl::OkStatus();
   }

@@ -152,8 +152,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   }
 
   void Fail(const Status& error) EXCLUDES(mutex_) {
-    EndOpen([](const Choice&) { return true; },
-            {.finish = FinishReason::kError, .error = error});
+    EndOpen([](const Choice&) { return true; }, {.finish = FinishReason::kError, .error = error});
   }
 
  private:
@@ -214,8 +213,8 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
     if (!event.embedding.empty() && std::exchange(embedded_, true)) event.embedding.clear();
     if (!cached_tokens_) cached_tokens_ = event.cached_tokens;
     event.cached_tokens = *cached_tokens_;
-    const bool news = event.finish || !event.tokens.empty() || !event.prompt.empty() ||
-                      !event.embedding.empty();
+    const bool news =
+        event.finish || !event.tokens.empty() || !event.prompt.empty() || !event.embedding.empty();
     if (!news) return false;
     if (event.finish) {
       choice.finished = true;

@@ -1,8 +1,8 @@
 // Workers of one model as one EngineClient: it says which worker takes a request, and takes it to
 // another one when that worker is lost.
 //
-// Because a request's tokens are a function of the request alone, a lost stream goes on elsewhere by
-// computing the request again and leaving out what was already delivered: with any sampling,
+// Because a request's tokens are a function of the request alone, a lost stream goes on elsewhere
+// by computing the request again and leaving out what was already delivered: with any sampling,
 // constraint, number of choices or beams, the client sees the very tokens that would have come.
 #pragma once
 

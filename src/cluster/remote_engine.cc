@@ -71,11 +71,10 @@ class Stream final : public grpc::ClientBidiReactor<wire::FrontFrame, wire::Work
       MutexLock lock(mutex_);
       ended_ = true;
     }
-    on_end_(!error_.ok() ? error_
-            : status.ok()
-                ? absl::UnavailableError("the worker ended the stream")
-                : Status(static_cast<absl::StatusCode>(status.error_code()),
-                         status.error_message()));
+    on_end_(!error_.ok()  ? error_
+            : status.ok() ? absl::UnavailableError("the worker ended the stream")
+                          : Status(static_cast<absl::StatusCode>(status.error_code()),
+                                   status.error_message()));
     MutexLock lock(mutex_);
     done_ = true;
     changed_.notify_all();
@@ -107,8 +106,8 @@ class RemoteEngine::Impl {
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
-    stub_ = wire::Engine::NewStub(grpc::CreateCustomChannel(
-        options_.address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = wire::Engine::NewStub(
+        grpc::CreateCustomChannel(options_.address, grpc::InsecureChannelCredentials(), arguments));
     thread_ = std::thread([this] { Run(); });
   }
 

@@ -142,8 +142,8 @@ TEST_F(RemoteEngineTest, NobodyThereIsSaidWithTheAddress) {
 
 // What a frontend of another version sends, and what it gets.
 TEST_F(RemoteEngineTest, AFrontendOfAnotherMajorVersionIsRefusedByName) {
-  const auto stub = wire::Engine::NewStub(
-      grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  const auto stub =
+      wire::Engine::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   const auto stream = stub->Attach(&context);
   wire::FrontFrame hello;
@@ -157,8 +157,8 @@ TEST_F(RemoteEngineTest, AFrontendOfAnotherMajorVersionIsRefusedByName) {
 }
 
 TEST_F(RemoteEngineTest, ARequestBeforeAHelloIsRefused) {
-  const auto stub = wire::Engine::NewStub(
-      grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  const auto stub =
+      wire::Engine::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   const auto stream = stub->Attach(&context);
   wire::FrontFrame frame;

@@ -96,9 +96,11 @@ TEST(WireTest, WrongFieldsAreNamed) {
   refused([](wire::Submit& s) { s.mutable_unit_hashes()->pop_back(); }, "unit_hashes");
   refused([](wire::Submit& s) { s.mutable_sampling()->add_biases(1); }, "sampling.biases");
   refused([](wire::Submit& s) { s.set_pooling(static_cast<wire::Pooling>(9)); }, "pooling");
-  refused([](wire::Submit& s) {
-    s.mutable_constraint()->set_kind(static_cast<wire::Constraint::Kind>(9));
-  }, "constraint.kind");
+  refused(
+      [](wire::Submit& s) {
+        s.mutable_constraint()->set_kind(static_cast<wire::Constraint::Kind>(9));
+      },
+      "constraint.kind");
 }
 
 TEST(WireTest, AnEventComesThroughWhole) {
