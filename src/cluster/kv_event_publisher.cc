@@ -17,9 +17,8 @@ namespace {
 
 constexpr Duration kLastBatches = std::chrono::seconds(1);
 constexpr int64_t kMaxRequestBytes = 256;
-constexpr size_t kRequestFrames = 3;          // identity, empty, sequence
-constexpr int64_t kSnapshotValues = 1 << 17;  // hashes and token ids in one message
-constexpr size_t kMaxSnapshots = 4;           // that peers have not read yet
+constexpr size_t kRequestFrames = 3;  // identity, empty, sequence
+constexpr size_t kMaxSnapshots = 4;   // that peers have not read yet
 
 using Snapshot = std::vector<Payload>;
 
@@ -169,7 +168,7 @@ class KvEventPublisher::Impl {
     };
     for (const HeldBlock& block : mailbox_.CopyHeld()) {
       stored.Store(block.hash, block.parent, block.token_ids);
-      if (stored.values() >= kSnapshotValues) flush();
+      if (stored.values() >= options_.snapshot_values) flush();
     }
     if (stored.values() > 0 || snapshot.empty()) flush();
     return snapshot;

@@ -38,6 +38,7 @@ struct KvEventPublisherOptions {
   // That a batch waits for others of the same step.
   Duration gather = std::chrono::milliseconds(1);
   int64_t max_waiting_values = 1 << 19;  // hashes and token ids that wait to be published
+  int64_t snapshot_values = 1 << 17;     // hashes and token ids in a message of a snapshot
   size_t replay_batches = 10'000;
   size_t replay_bytes = 64 << 20;
 };
