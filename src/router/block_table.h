@@ -1,6 +1,6 @@
 // From a block's hash to its place in the tree: a hash table with linear probing, whose slots hold
 // 64 bits of the hash; who asks compares the whole one, which lies in the tree already. Split into
-// many small tables, so that none takes long to grow.
+// many small tables, so that none takes long to grow; they do not shrink.
 #pragma once
 
 #include <array>
