@@ -1,18 +1,15 @@
 // The routing policy: which worker a request goes to. A pure function of what a frontend knows.
 //
 // The default, least time, takes the least of
-//   queue + prefill of the tokens that are not cached + what decodes add to it + fetching of cached
-//   ones + decoding beside what decodes there                            (predicted for the
-//   request)
-//   + (weight - 1) * prefill       (others: those behind it wait too, and its blocks push out
-//   theirs)
-//   + excess * prefill of the whole prompt           (balance: excess is 1 at the bound, 0 at the
-//   mean)
-// among those whose load is within the bound: so many times the mean, and a slack. That is
-// consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018) with time in
-// the hash's place. Of those that are nearly as good as the best, two are drawn and the less loaded
-// one is taken (Mitzenmacher's power of two choices), so that frontends that know nothing of each
-// other's last placements do not all choose alike. docs/routing.md has the figures.
+//   queue + prefill of what is not cached + what decodes add to it + fetching of cached blocks +
+//     decoding beside what decodes there: predicted for the request itself;
+//   others: (weight - 1) * prefill, since those behind it wait too, and its blocks push out theirs;
+//   balance: excess * prefill of the whole prompt; the excess is 0 at the mean load, 1 at the bound
+// among those whose load is within the bound, so many times the mean and a slack: consistent
+// hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018) with time in the hash's
+// place. Of those that are nearly as good as the best, two are drawn and the less loaded one is
+// taken (Mitzenmacher's power of two choices), so that frontends that know nothing of each other's
+// last placements do not all choose alike. docs/routing.md has the figures.
 #pragma once
 
 #include <absl/types/span.h>
