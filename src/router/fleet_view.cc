@@ -28,8 +28,11 @@ FleetView::FleetView(int32_t max_workers) : states_(max_workers), known_(max_wor
 
 void FleetView::Report(int32_t worker, WorkerState state, int64_t included, TimePoint now) {
   Advance(now);
+  Known& known = known_[worker];
+  if (!states_[worker].up) known.assumed_load = std::max(0.0, MeanLoad() - state.load);
   states_[worker] = std::move(state);
-  std::deque<Unreported>& unreported = known_[worker].unreported;
+  states_[worker].load += known.assumed_load;
+  std::deque<Unreported>& unreported = known.unreported;
   while (!unreported.empty() && unreported.front().number <= included) unreported.pop_front();
   for (const Unreported& placement : unreported) Apply(placement, &states_[worker]);
 }
@@ -68,6 +71,18 @@ void FleetView::Advance(TimePoint now) {
     Drain(&state.queue, seconds);
     state.load *= kept;
   }
+  for (Known& known : known_) known.assumed_load *= kept;
+}
+
+double FleetView::MeanLoad() const {
+  double sum = 0;
+  int32_t up = 0;
+  for (const WorkerState& state : states_) {
+    if (!state.up) continue;
+    sum += state.load;
+    ++up;
+  }
+  return up == 0 ? 0 : sum / up;
 }
 
 void FleetView::Apply(const Unreported& placement, WorkerState* state) {

@@ -23,8 +23,9 @@ class FleetView {
  public:
   explicit FleetView(int32_t max_workers);
 
-  // What a worker says of itself. `included` is the last of this frontend's placements on it, as
-  // Placed numbered them, that it knows of.
+  // What a worker says of itself. One that has come, or come back, is taken to have had the mean
+  // load of the others, or it would get every request until it had caught up. `included` is the
+  // last of this frontend's placements on it, as Placed numbered them, that it knows of.
   void Report(int32_t worker, WorkerState state, int64_t included, TimePoint now);
 
   // The worker has left, or is lost: it gets nothing until it reports again.
@@ -49,9 +50,11 @@ class FleetView {
   struct Known {
     std::deque<Unreported> unreported;
     int64_t placed = 0;
+    double assumed_load = 0;  // beside what it reports
   };
 
   void Advance(TimePoint now);
+  double MeanLoad() const;  // of those that are up
   static void Apply(const Unreported& placement, WorkerState* state);
 
   std::vector<WorkerState> states_;

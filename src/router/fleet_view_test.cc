@@ -103,6 +103,43 @@ TEST_F(FleetViewTest, ALostWorkerGetsNothingUntilItReports) {
   EXPECT_EQ(view_.At(At(2))[0].requests, 0);
 }
 
+TEST_F(FleetViewTest, WhoComesLateHasHadTheMeanLoad) {
+  FleetView view(3);
+  WorkerState busy = Idle();
+  busy.load = 0.4;
+  view.Report(0, busy, 0, At(0));
+  busy.load = 0.2;
+  view.Report(1, busy, 0, At(0));
+  EXPECT_NEAR(view.At(At(0))[1].load, 0.4, 1e-9);
+  view.Report(2, Idle(), 0, At(1));
+  EXPECT_NEAR(view.At(At(1))[2].load, 0.4, 1e-2);
+  WorkerState later = Idle();
+  later.load = 0.1;
+  view.Report(2, later, 0, At(1 + kLoadWindow));
+  EXPECT_NEAR(view.At(At(1 + kLoadWindow))[2].load, 0.1 + 0.4 / std::exp(1.0), 1e-2);
+}
+
+// Requests that share nothing, at half of what the workers can do.
+TEST_F(FleetViewTest, ANewWorkerIsNotFlooded) {
+  FleetView view(5);
+  WorkerState busy = Idle();
+  busy.load = 0.5;
+  for (int32_t w = 0; w < 4; ++w) view.Report(w, busy, 0, At(0));
+  view.Report(4, Idle(), 0, At(0));
+  const std::vector<int32_t> cached(5, 0);
+  int on_new = 0;
+  for (int i = 0; i < 100; ++i) {
+    const PlacementRequest request{
+        .number = i, .prompt_tokens = 100, .block_tokens = 16, .cached = cached};
+    const TimePoint now = At(0.4 * i);
+    const RouteDecision decision = router::Place(view.At(now), request, {});
+    view.Placed(request, decision, now);
+    on_new += decision.worker == 4;
+  }
+  EXPECT_GT(on_new, 10);
+  EXPECT_LT(on_new, 35);
+}
+
 TEST_F(FleetViewTest, PrioritiesQueueApart) {
   Place(0, 0, 3);
   Place(0, 0, -3);

@@ -160,7 +160,7 @@ class Decider {
       if (c.eligibility != Eligibility::kEligible) continue;
       if (c.load > most) c.eligibility = Eligibility::kOverBound;
       const double excess = allowed > 0 ? (c.load - decision_.mean_load) / allowed : 0;
-      c.cost.balance = excess * PrefillSeconds(workers_[c.worker], 0);
+      c.cost.balance = std::max(excess, -1.0) * PrefillSeconds(workers_[c.worker], 0);
     }
   }
 

@@ -4,7 +4,9 @@
 //   queue + prefill of what is not cached + what decodes add to it + fetching of cached blocks +
 //     decoding beside what decodes there: predicted for the request itself;
 //   others: (weight - 1) * prefill, since those behind it wait too, and its blocks push out theirs;
-//   balance: excess * prefill of the whole prompt; the excess is 0 at the mean load, 1 at the bound
+//   balance: excess * prefill of the whole prompt; the excess is 0 at the mean load, 1 at the
+//   bound,
+//     and at least -1
 // among those whose load is within the bound, so many times the mean and a slack: consistent
 // hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, SODA 2018) with time in the hash's
 // place. Of those that are nearly as good as the best, two are drawn and the less loaded one is
@@ -71,7 +73,7 @@ struct PlacementOptions {
   double weight = 6;  // of a second of prefill, at least 1
   // No worker gets a request whose load is more than `bound` times the mean of those that could
   // take it, plus `slack`; the least loaded always may.
-  double bound = 1.1;    // at least 1
+  double bound = 1.05;   // at least 1
   double slack = 0.005;  // seconds of prefill a second, at least 0
   // Those are near the best whose score is higher by no more than this share of its time to the
   // first token.
