@@ -15,6 +15,7 @@ std::unique_ptr<Command> BenchCommand(CLI::App& program);
 std::unique_ptr<Command> RunBatchCommand(CLI::App& program);
 std::unique_ptr<Command> BuildCommand(CLI::App& program);
 std::unique_ptr<Command> EvalCommand(CLI::App& program);
+std::unique_ptr<Command> SimulateCommand(CLI::App& program);
 std::unique_ptr<Command> PullCommand(CLI::App& program);
 std::unique_ptr<Command> VersionCommand(CLI::App& program);
 

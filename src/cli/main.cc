@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   commands.push_back(cli::RunBatchCommand(program));
   commands.push_back(cli::BuildCommand(program));
   commands.push_back(cli::EvalCommand(program));
+  commands.push_back(cli::SimulateCommand(program));
   commands.push_back(cli::PullCommand(program));
   commands.push_back(cli::VersionCommand(program));
   try {

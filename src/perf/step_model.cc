@@ -32,6 +32,8 @@ Vector PrefillFeatures(const StepShape& s) {
           static_cast<double>(s.prefill_pairs)};
 }
 
+double Dot(const Vector& a, const Vector& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
 // Solves the symmetric positive definite system over the features in `active`; the others are 0.
 Vector SolveActive(std::array<Vector, 3> a, Vector b, const std::array<bool, 3>& active) {
   for (int i = 0; i < 3; ++i) {
@@ -97,6 +99,18 @@ void LinearFit::Solve() {
   coefficients_ = SolveActive(a, b, active);
 }
 
+LinearFit::Vector LinearFit::coefficients() const {
+  Vector unscaled;
+  for (int i = 0; i < 3; ++i) unscaled[i] = coefficients_[i] / scale_[i];
+  return unscaled;
+}
+
+double StepCoefficients::Predict(const StepShape& shape) const {
+  const double decodes = shape.decodes == 0 ? 0 : Dot(decode, DecodeFeatures(shape));
+  const double prefills = shape.prefill_tokens == 0 ? 0 : Dot(prefill, PrefillFeatures(shape));
+  return decodes + prefills;
+}
+
 StepModel::StepModel()
     : decode_(kDecodePrior, kDecodeScale),
       prefill_(kPrefillPrior, kPrefillScale),
@@ -109,6 +123,10 @@ double StepModel::Decodes(const StepShape& shape) const {
 double StepModel::Predict(const StepShape& shape) const {
   const double prefill = shape.prefill_tokens == 0 ? 0 : prefill_.Predict(PrefillFeatures(shape));
   return std::max(kShortest, Decodes(shape) + prefill);
+}
+
+StepCoefficients StepModel::coefficients() const {
+  return {decode_.coefficients(), prefill_.coefficients()};
 }
 
 void StepModel::Observe(const StepShape& shape, double seconds) {

@@ -41,6 +41,7 @@ class LinearFit {
 
   double Predict(const Vector& features) const;
   void Observe(const Vector& features, double target, double weight);
+  Vector coefficients() const;  // of the features as they are given
 
  private:
   void Solve();
@@ -50,6 +51,14 @@ class LinearFit {
   Vector coefficients_;
   std::array<Vector, 3> gram_{};  // sum of weight * x * x^T, forgotten exponentially
   Vector moment_{};               // sum of weight * x * y
+};
+
+// A model as a value that travels: what a worker tells of its speed. Seconds for each feature.
+struct StepCoefficients {
+  LinearFit::Vector decode{};   // a step, a token of context, a sequence
+  LinearFit::Vector prefill{};  // a step, a token, an attended pair
+
+  double Predict(const StepShape& shape) const;
 };
 
 // Copyable; one thread at a time.
@@ -62,6 +71,9 @@ class StepModel {
 
   // `seconds` of a step with `shape`. A stall far beyond the prediction counts only in part.
   void Observe(const StepShape& shape, double seconds);
+
+  // Predicts what this model does now, but for its lower limit.
+  StepCoefficients coefficients() const;
 
   // How many times their prediction the worst steps with both phases have taken of late, in [1, 2].
   double overrun() const { return overrun_; }

@@ -103,6 +103,18 @@ TEST(StepModelTest, LongDecodingDoesNotForgetPrefill) {
   EXPECT_NEAR(model.Predict(prefill), kLaptop.Time(prefill), 0.15 * kLaptop.Time(prefill));
 }
 
+TEST(StepModelTest, ItsCoefficientsPredictTheSame) {
+  std::mt19937 random(7);
+  StepModel model;
+  Train(model, kGpu, random, 300);
+  const StepCoefficients coefficients = model.coefficients();
+  for (int i = 0; i < 100; ++i) {
+    const StepShape shape = RandomShape(random, i % 3);
+    EXPECT_NEAR(coefficients.Predict(shape), model.Predict(shape), 1e-9);
+  }
+  EXPECT_EQ(coefficients.Predict(StepShape()), 0);
+}
+
 // Of steps with both phases, each off by up to `noise`.
 double OverrunWith(double noise) {
   std::mt19937 random(5);
