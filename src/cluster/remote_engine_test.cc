@@ -21,7 +21,12 @@ constexpr std::chrono::seconds kPatience{20};
 
 class RemoteEngineTest : public ::testing::Test {
  protected:
-  RemoteEngineTest() { Serve("127.0.0.1:0"); }
+  void SetUp() override {
+#if defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "Debian's gRPC is not instrumented: all that it hands on looks like a race";
+#endif
+    Serve("127.0.0.1:0");
+  }
 
   void Serve(const std::string& address) {
     auto started = EngineServer::Start(worker_, clock_, {.address = address});

@@ -127,8 +127,8 @@ def test_the_type_of_kv_is_the_plans_unless_said_otherwise(kvasir, tmp_path):
 
 
 def test_rounded_weights_stay_close_to_what_they_were(kvasir, tmp_path):
-    # Of another subject than what is measured.
-    calibrate = ["--calibrate", ROOT / "docs/architecture.md", "--calibration-tokens", "1536"]
+    # Few tokens, so of the kind that is measured.
+    calibrate = ["--calibrate", SONNETS, "--calibration-tokens", "1536"]
     builds = {
         "groups": ["--weights", "int8", "--group-size", "32"],
         "rows": ["--weights", "int8"],
@@ -143,7 +143,7 @@ def test_rounded_weights_stay_close_to_what_they_were(kvasir, tmp_path):
     assert figures["groups"]["tokens"] == 511
     assert abs(figures["groups"]["perplexity_ratio"] - 1) < 0.02
     assert figures["groups"]["kl"] < 0.02 and figures["groups"]["same_best"] > 0.93
-    assert figures["calibrated"]["kl"] < 0.85 * figures["rows"]["kl"]
+    assert figures["calibrated"]["kl"] < 0.75 * figures["rows"]["kl"]
     assert figures["rows"]["kl"] < figures["fp8"]["kl"] < 0.1
     # The same without a reference, and whatever the window is cut into.
     alone = evaluate(kvasir, tmp_path / "groups")
