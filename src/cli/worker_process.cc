@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -117,8 +118,11 @@ Status WorkerProcess::Spawn(int* output) {
                                     address_.empty() ? "127.0.0.1:0" : address_};
   words.insert(words.end(), options_.begin(), options_.end());
   std::vector<std::string> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.emplace_back(*entry);
-  environment.push_back(fmt::format("{}={}", kParentVariable, getpid()));
+  const std::string parent = fmt::format("{}=", kParentVariable);
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (!std::string_view(*entry).starts_with(parent)) environment.emplace_back(*entry);
+  }
+  environment.push_back(fmt::format("{}{}", parent, getpid()));
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, pipe[1], STDOUT_FILENO);
@@ -139,12 +143,14 @@ Status WorkerProcess::Spawn(int* output) {
   return absl::OkStatus();
 }
 
-// The address is the last word of the line that a worker prints once it listens.
+// The address is the last word of the line that a worker prints once it listens. All that it prints
+// is read, so that it never writes to nobody.
 void WorkerProcess::ReadAddress(int output) {
   FILE* const lines = fdopen(output, "r");
   char line[512];
-  if (std::fgets(line, sizeof(line), lines) != nullptr) {
+  while (std::fgets(line, sizeof(line), lines) != nullptr) {
     std::string text(line);
+    if (!text.starts_with("Kvasir worker serves ")) continue;
     while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
     MutexLock lock(mutex_);
     address_ = text.substr(text.rfind(' ') + 1);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <map>
 #include <optional>
 #include <utility>
@@ -26,7 +27,7 @@ class Attachment final : public grpc::ServerBidiReactor<wire::FrontFrame, wire::
                          public std::enable_shared_from_this<Attachment> {
  public:
   Attachment(EngineClient& engine, const Clock& clock, const EngineServerOptions& options)
-      : engine_(engine), clock_(clock), options_(options) {}
+      : engine_(engine), clock_(clock), options_(options), number_(++made_) {}
 
   void Begin() {
     self_ = shared_from_this();
@@ -93,11 +94,14 @@ class Attachment final : public grpc::ServerBidiReactor<wire::FrontFrame, wire::
     if (frame.has_submit()) return Submit(frame.submit());
     if (frame.has_cancel()) {
       const wire::Cancel& cancel = frame.cancel();
-      engine_.Cancel(cancel.id(),
+      engine_.Cancel(EngineId(cancel.id()),
                      cancel.has_choice() ? std::optional(cancel.choice()) : std::nullopt);
     }
     return absl::OkStatus();  // what a later minor version added
   }
+
+  // Ids are unique in a stream; the engine has those of several.
+  std::string EngineId(const std::string& id) const { return fmt::format("{}/{}", number_, id); }
 
   void Welcome() EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
@@ -108,20 +112,21 @@ class Attachment final : public grpc::ServerBidiReactor<wire::FrontFrame, wire::
 
   Status Submit(const wire::Submit& submit) EXCLUDES(mutex_) {
     KVASIR_ASSIGN_OR_RETURN(Request read, FromWire(submit, clock_.Now()));
+    // A frontend has validated it already: one that sends what is not valid is no frontend of ours.
+    KVASIR_RETURN_IF_ERROR(Validate(read.sampling, engine_.Model().vocab_size));
+    const std::string id = std::exchange(read.id, EngineId(read.id));
     const auto request = std::make_shared<const Request>(std::move(read));
     const int32_t choices = request->sampling.n;
-    if (choices < 1) return absl::InvalidArgumentError("sampling.n: is not positive");
     {
       MutexLock lock(mutex_);
       if (ended_) return absl::OkStatus();
-      if (!open_choices_.emplace(request->id, choices).second) {
-        return absl::InvalidArgumentError(fmt::format("id: {} is in flight", request->id));
+      if (!open_choices_.emplace(id, choices).second) {
+        return absl::InvalidArgumentError(fmt::format("id: {} is in flight", id));
       }
     }
-    const Status taken =
-        engine_.Submit(request, std::make_shared<Sink>(shared_from_this(), request->id));
+    const Status taken = engine_.Submit(request, std::make_shared<Sink>(shared_from_this(), id));
     for (int32_t choice = 0; !taken.ok() && choice < choices; ++choice) {
-      Deliver(request->id, {.choice = choice, .finish = FinishReason::kError, .error = taken});
+      Deliver(id, {.choice = choice, .finish = FinishReason::kError, .error = taken});
     }
     return absl::OkStatus();
   }
@@ -148,12 +153,14 @@ class Attachment final : public grpc::ServerBidiReactor<wire::FrontFrame, wire::
       Finish(ToGrpc(status));
     }
     if (!status.ok()) spdlog::warn("a frontend is cut off: {}", std::string(status.message()));
-    for (const auto& [id, choices] : open) engine_.Cancel(id, std::nullopt);
+    for (const auto& [id, choices] : open) engine_.Cancel(EngineId(id), std::nullopt);
   }
 
   EngineClient& engine_;
   const Clock& clock_;
   const EngineServerOptions& options_;
+  static inline std::atomic<int64_t> made_{0};
+  const int64_t number_;              // of this stream, in this process
   std::shared_ptr<Attachment> self_;  // until OnDone
 
   // Of the reading reactions alone.
@@ -205,6 +212,11 @@ StatusOr<std::unique_ptr<EngineServer>> EngineServer::Start(EngineClient& engine
   int port = 0;
   builder.AddListeningPort(service->options().address, grpc::InsecureServerCredentials(), &port);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kKeepaliveMs / 2);
   builder.SetMaxReceiveMessageSize(kMaxFrameBytes);
   builder.SetMaxSendMessageSize(-1);
   builder.RegisterService(service.get());

@@ -17,6 +17,8 @@ namespace {
 constexpr size_t kNone = static_cast<size_t>(-1);
 // How often it is looked for a healthy member, for requests that have none.
 constexpr std::chrono::milliseconds kLookInterval{20};
+// A request that loses so many members without a token in between may well be what they die of.
+constexpr int32_t kMostLosses = 5;
 
 int64_t TokensOf(const Request& request) {
   return static_cast<int64_t>(request.prompt_ids.size()) +
@@ -59,13 +61,16 @@ struct Fleet::State {
     if (!members[i].engine->Healthy()) return false;
     const ModelInfo& other = members[i].engine->Model();
     const bool same = other.weights_fingerprint == model.weights_fingerprint &&
-                      other.numerics_id == model.numerics_id;
+                      other.numerics_id == model.numerics_id &&
+                      other.max_model_len == model.max_model_len;
     MutexLock lock(mutex);
     if (!same && !refused[i]) {
       refused[i] = true;
-      spdlog::error("{} gets no requests: it has weights {} and numerics {}, the fleet {} and {}",
-                    members[i].name, other.weights_fingerprint, other.numerics_id,
-                    model.weights_fingerprint, model.numerics_id);
+      spdlog::error(
+          "{} gets no requests: it has weights {}, numerics {} and a context of {}, the fleet {}, "
+          "{} and {}",
+          members[i].name, other.weights_fingerprint, other.numerics_id, other.max_model_len,
+          model.weights_fingerprint, model.numerics_id, model.max_model_len);
     }
     return same;
   }
@@ -97,6 +102,10 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
 
   const Request& request() const { return *request_; }
   TimePoint homeless_since() const { return homeless_since_; }
+  int32_t losses() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    return losses_;
+  }
   // Whose loss made it homeless.
   size_t lost() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
@@ -106,16 +115,12 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   // Hands the request to `member`, whom State::Enter gave.
   Status Begin(size_t member) EXCLUDES(mutex_) {
     int32_t attempt = 0;
-    std::vector<int32_t> done;
     {
       MutexLock lock(mutex_);
       attempt = ++attempt_;
       member_ = member;
       prompt_.seen = 0;
-      for (size_t c = 0; c < choices_.size(); ++c) {
-        choices_[c].seen = 0;
-        if (choices_[c].finished) done.push_back(static_cast<int32_t>(c));
-      }
+      for (Choice& choice : choices_) choice.seen = 0;
     }
     EngineClient& engine = *state_->members[member].engine;
     const Status taken =
@@ -126,10 +131,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
       state_->Leave(*request_, member);
       return taken;
     }
-    // Of beams only the best are choices: all of them are searched again.
-    for (const int32_t choice : done) {
-      if (!request_->beams) engine.Cancel(request_->id, choice);
-    }
+    for (const int32_t choice : Unwanted()) engine.Cancel(request_->id, choice);
     return absl::OkStatus();
   }
 
@@ -185,6 +187,18 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
     const int32_t number_;
   };
 
+  // Choices that need not be computed again, and those that were cancelled before the member knew
+  // of them. Beams that are done are searched again: of them only the best are choices.
+  std::vector<int32_t> Unwanted() const EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    std::vector<int32_t> out;
+    for (size_t c = 0; c < choices_.size(); ++c) {
+      const bool done = choices_[c].finished && !request_->beams;
+      if (done || choices_[c].cancelled) out.push_back(static_cast<int32_t>(c));
+    }
+    return out;
+  }
+
   void Take(int32_t attempt, TokenEvent event) EXCLUDES(mutex_) {
     size_t left = kNone;
     bool lost = false, over = false;
@@ -194,6 +208,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
       lost = event.finish == FinishReason::kError && absl::IsUnavailable(event.error);
       if (lost) {
         lost_ = left = std::exchange(member_, kNone);
+        ++losses_;
       } else {
         over = Deliver(std::move(event));
         if (over) left = std::exchange(member_, kNone);
@@ -206,6 +221,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
 
   // True when the last choice has finished.
   bool Deliver(TokenEvent event) REQUIRES(mutex_) {
+    if (event.choice < 0 || event.choice >= static_cast<int32_t>(choices_.size())) return false;
     Choice& choice = choices_[event.choice];
     if (choice.finished) return false;
     choice.Trim(event.tokens);
@@ -216,6 +232,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
     const bool news =
         event.finish || !event.tokens.empty() || !event.prompt.empty() || !event.embedding.empty();
     if (!news) return false;
+    losses_ = 0;
     if (event.finish) {
       choice.finished = true;
       --open_;
@@ -228,6 +245,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   void Mourn() {
     homeless_since_ = std::chrono::steady_clock::now();
     MutexLock lock(state_->mutex);
+    if (state_->stopping) return;
     state_->homeless.push_back(shared_from_this());
     state_->changed.notify_all();
   }
@@ -266,6 +284,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   int32_t attempt_ GUARDED_BY(mutex_) = 0;
   size_t member_ GUARDED_BY(mutex_) = kNone;
   size_t lost_ GUARDED_BY(mutex_) = kNone;
+  int32_t losses_ GUARDED_BY(mutex_) = 0;  // of members, without news in between
   std::vector<Choice> choices_ GUARDED_BY(mutex_);
   Progress prompt_ GUARDED_BY(mutex_);
   bool embedded_ GUARDED_BY(mutex_) = false;
@@ -379,6 +398,10 @@ void Fleet::Move() {
 // False when it has to wait.
 bool Fleet::Resume(Replay& replay) {
   if (replay.EndCancelled()) return true;
+  if (replay.losses() >= kMostLosses) {
+    replay.Fail(absl::UnavailableError("the request lost one worker after the other"));
+    return true;
+  }
   const size_t member = state_->Enter(replay.request(), replay.lost());
   if (member != kNone) {
     spdlog::info("request {} goes on at {}", replay.request().id, state_->members[member].name);

@@ -91,6 +91,19 @@ TEST_F(FleetTest, GivesUpWhenNoOtherComesInTime) {
   EXPECT_TRUE(absl::IsUnavailable(sink->error()));
 }
 
+TEST_F(FleetTest, ARequestThatAllDieOfIsGivenUp) {
+  Fleet& fleet = Start(1);
+  const auto sink = std::make_shared<KeepingSink>(1);
+  ASSERT_TRUE(fleet.Submit(MakeRequest("a", 7, 1, 5), sink).ok());
+  while (!sink->done()) {
+    workers_[0]->Kill();
+    workers_[0]->Revive();
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(absl::IsUnavailable(sink->error()));
+  EXPECT_EQ(workers_[0]->submitted(), 5);
+}
+
 TEST_F(FleetTest, WhatIsCancelledWhileItWaitsEndsAsCancelled) {
   Fleet& fleet = Start(1);
   const auto sink = std::make_shared<KeepingSink>(1);

@@ -102,6 +102,9 @@ class RemoteEngine::Impl {
       : options_(std::move(options)), clock_(clock) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     // A stream that failed is opened again when we say, not when gRPC's own backoff does.
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
@@ -170,7 +173,7 @@ class RemoteEngine::Impl {
 
   bool healthy() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    return connected_ && load_.healthy();
+    return connected_;
   }
 
  private:
@@ -231,14 +234,15 @@ class RemoteEngine::Impl {
       model_ = std::move(model);
       known_ = true;
     } else if (model.weights_fingerprint != model_.weights_fingerprint ||
-               model.numerics_id != model_.numerics_id) {
-      return absl::FailedPreconditionError(
-          fmt::format("{} came back with weights {} and numerics {}, it had {} and {}", who,
-                      model.weights_fingerprint, model.numerics_id, model_.weights_fingerprint,
-                      model_.numerics_id));
+               model.numerics_id != model_.numerics_id ||
+               model.max_model_len != model_.max_model_len) {
+      return absl::FailedPreconditionError(fmt::format(
+          "{} came back with weights {}, numerics {} and a context of {}, it had {}, {} "
+          "and {}",
+          who, model.weights_fingerprint, model.numerics_id, model.max_model_len,
+          model_.weights_fingerprint, model_.numerics_id, model_.max_model_len));
     }
     connected_ = was_connected_ = true;
-    load_.set_healthy(true);
     lost_ = absl::OkStatus();
     changed_.notify_all();
     return absl::OkStatus();

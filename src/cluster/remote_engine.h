@@ -40,7 +40,7 @@ class RemoteEngine final : public EngineClient {
   void Cancel(const std::string& request_id, std::optional<int32_t> choice) override;
   // Of the worker's last frame.
   EngineStats Stats() const override;
-  // Connected, and healthy by its last frame.
+  // Connected. (That it hangs is not seen: frames come with tokens alone.)
   bool Healthy() const override;
 
  private:

@@ -20,6 +20,10 @@ inline constexpr uint32_t kMinorVersion = 0;
 // The largest frame that either side takes: a prompt of a million tokens has about 5 MB.
 inline constexpr int kMaxFrameBytes = 64 << 20;
 
+// A peer whose machine has gone silent is given up after both.
+inline constexpr int kKeepaliveMs = 10'000;
+inline constexpr int kKeepaliveTimeoutMs = 5'000;
+
 wire::Version OwnVersion();
 // FailedPrecondition, with both versions, where `peer` speaks another major one.
 Status CheckVersion(const wire::Version& peer, std::string_view who);
