@@ -17,8 +17,10 @@ namespace {
 constexpr size_t kNone = static_cast<size_t>(-1);
 // How often it is looked for a healthy member, for requests that have none.
 constexpr std::chrono::milliseconds kLookInterval{20};
-// A request that loses so many members without a token in between may well be what they die of.
-constexpr int32_t kMostLosses = 5;
+// A request that loses so many members, in a row without hearing of them or in all, may well be
+// what they die of.
+constexpr int32_t kMostSilentLosses = 5;
+constexpr int32_t kMostLosses = 64;
 
 int64_t TokensOf(const Request& request) {
   return static_cast<int64_t>(request.prompt_ids.size()) +
@@ -102,9 +104,9 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
 
   const Request& request() const { return *request_; }
   TimePoint homeless_since() const { return homeless_since_; }
-  int32_t losses() const EXCLUDES(mutex_) {
+  bool LosesTooMany() const EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    return losses_;
+    return silent_losses_ >= kMostSilentLosses || losses_ >= kMostLosses;
   }
   // Whose loss made it homeless.
   size_t lost() const EXCLUDES(mutex_) {
@@ -209,6 +211,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
       if (lost) {
         lost_ = left = std::exchange(member_, kNone);
         ++losses_;
+        ++silent_losses_;
       } else {
         over = Deliver(std::move(event));
         if (over) left = std::exchange(member_, kNone);
@@ -222,6 +225,7 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   // True when the last choice has finished.
   bool Deliver(TokenEvent event) REQUIRES(mutex_) {
     if (event.choice < 0 || event.choice >= static_cast<int32_t>(choices_.size())) return false;
+    silent_losses_ = 0;
     Choice& choice = choices_[event.choice];
     if (choice.finished) return false;
     choice.Trim(event.tokens);
@@ -232,7 +236,6 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
     const bool news =
         event.finish || !event.tokens.empty() || !event.prompt.empty() || !event.embedding.empty();
     if (!news) return false;
-    losses_ = 0;
     if (event.finish) {
       choice.finished = true;
       --open_;
@@ -284,7 +287,8 @@ class Fleet::Replay : public std::enable_shared_from_this<Replay> {
   int32_t attempt_ GUARDED_BY(mutex_) = 0;
   size_t member_ GUARDED_BY(mutex_) = kNone;
   size_t lost_ GUARDED_BY(mutex_) = kNone;
-  int32_t losses_ GUARDED_BY(mutex_) = 0;  // of members, without news in between
+  int32_t losses_ GUARDED_BY(mutex_) = 0;         // of members
+  int32_t silent_losses_ GUARDED_BY(mutex_) = 0;  // the last of them, without an event in between
   std::vector<Choice> choices_ GUARDED_BY(mutex_);
   Progress prompt_ GUARDED_BY(mutex_);
   bool embedded_ GUARDED_BY(mutex_) = false;
@@ -398,7 +402,7 @@ void Fleet::Move() {
 // False when it has to wait.
 bool Fleet::Resume(Replay& replay) {
   if (replay.EndCancelled()) return true;
-  if (replay.losses() >= kMostLosses) {
+  if (replay.LosesTooMany()) {
     replay.Fail(absl::UnavailableError("the request lost one worker after the other"));
     return true;
   }

@@ -28,7 +28,7 @@ class Fleet final : public EngineClient {
 
   // `model` is what all members serve, or will once they are there: one with other weights, other
   // numerics or another context gets no requests. A request that loses its member waits up to
-  // `patience` for another; one that loses several in a row, without a token in between, has ended.
+  // `patience` for another; one that loses several in a row without hearing of them, ends.
   Fleet(std::vector<Member> members, ModelInfo model, Duration patience);
   ~Fleet() override;
 
