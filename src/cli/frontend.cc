@@ -21,7 +21,9 @@ StatusOr<int> ServeFrontend(const FrontendConfig& config) {
   }
   KVASIR_ASSIGN_OR_RETURN(api::ApiOptions api_options, MakeApiOptions(config.serve));
   StopSignal stop(Reloads(config.serve));
-  KVASIR_RETURN_IF_ERROR(ServeOverWorkers(config.serve, config.workers, std::move(api_options),
+  KVASIR_ASSIGN_OR_RETURN(const ServedModel text, LoadModelText(config.serve.model));
+  KVASIR_RETURN_IF_ERROR(ServeOverWorkers(config.serve, text, config.workers,
+                                          std::move(api_options),
                                           FromSeconds(config.worker_timeout), stop));
   return 0;
 }

@@ -44,8 +44,9 @@ std::string FrontendName() {
 
 }  // namespace
 
-Status ServeOverWorkers(const ServeConfig& config, const std::vector<std::string>& addresses,
-                        api::ApiOptions api_options, Duration patience, StopSignal& stop) {
+Status ServeOverWorkers(const ServeConfig& config, const ServedModel& text,
+                        const std::vector<std::string>& addresses, api::ApiOptions api_options,
+                        Duration patience, StopSignal& stop) {
   const SteadyClock clock;
   std::vector<std::unique_ptr<cluster::RemoteEngine>> workers;
   std::vector<cluster::Fleet::Member> members;
@@ -54,7 +55,6 @@ Status ServeOverWorkers(const ServeConfig& config, const std::vector<std::string
         cluster::RemoteEngineOptions{.address = address, .frontend = FrontendName()}, clock));
     members.push_back({"worker " + address, workers.back().get()});
   }
-  KVASIR_ASSIGN_OR_RETURN(const ServedModel text, LoadModelText(config.model));
   KVASIR_ASSIGN_OR_RETURN(const cluster::RemoteEngine* first, AwaitAny(workers, patience));
   ModelInfo model = first->Model();
   if (model.weights_fingerprint != text.info.weights_fingerprint) {
@@ -75,7 +75,7 @@ Status ServeWithProcesses(const ServeConfig& config, std::vector<std::string> mo
     model_options.push_back(fmt::format("--threads={}", share));
   }
   // First, so that the model is in the cache when the workers look for it.
-  KVASIR_RETURN_IF_ERROR(LoadModelText(config.model).status());
+  KVASIR_ASSIGN_OR_RETURN(const ServedModel text, LoadModelText(config.model));
   std::vector<std::unique_ptr<WorkerProcess>> processes;
   std::vector<std::string> addresses;
   for (int32_t i = 0; i < config.workers; ++i) {
@@ -85,7 +85,7 @@ Status ServeWithProcesses(const ServeConfig& config, std::vector<std::string> mo
     KVASIR_ASSIGN_OR_RETURN(std::string address, process->AwaitAddress(kStartPatience));
     addresses.push_back(std::move(address));
   }
-  return ServeOverWorkers(config, addresses, std::move(api_options), kStartPatience, stop);
+  return ServeOverWorkers(config, text, addresses, std::move(api_options), kStartPatience, stop);
 }
 
 }  // namespace kvasir::cli

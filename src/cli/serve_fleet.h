@@ -17,9 +17,10 @@ namespace kvasir::cli {
 Status ServeWithProcesses(const ServeConfig& config, std::vector<std::string> model_options,
                           api::ApiOptions api_options, StopSignal& stop);
 
-// Serves over the workers at `addresses` until `stop`. They may come and go; one of them must be
-// there within `patience`.
-Status ServeOverWorkers(const ServeConfig& config, const std::vector<std::string>& addresses,
-                        api::ApiOptions api_options, Duration patience, StopSignal& stop);
+// Serves over the workers at `addresses`, which run the model of `text`, until `stop`. They may
+// come and go; one of them must be there within `patience`.
+Status ServeOverWorkers(const ServeConfig& config, const ServedModel& text,
+                        const std::vector<std::string>& addresses, api::ApiOptions api_options,
+                        Duration patience, StopSignal& stop);
 
 }  // namespace kvasir::cli
