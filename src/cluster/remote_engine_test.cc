@@ -137,6 +137,22 @@ TEST_F(RemoteEngineTest, AFrontendThatGoesTakesItsRequestsWithIt) {
   while (worker_.Stats().running > 0) std::this_thread::yield();
 }
 
+// Ids are a stream's own: what one frontend cancels is not the other's.
+TEST_F(RemoteEngineTest, TwoFrontendsMayUseTheSameIds) {
+  const auto one = Connect(), two = Connect();
+  const auto a = std::make_shared<KeepingSink>(1), b = std::make_shared<KeepingSink>(1);
+  const auto request = MakeRequest("a", 4, 1, 3);
+  ASSERT_TRUE(one->Submit(request, a).ok());
+  ASSERT_TRUE(two->Submit(request, b).ok());
+  worker_.AwaitRequests(2);
+  one->Cancel("a", std::nullopt);
+  a->AwaitEnd();
+  for (int i = 0; i < 3; ++i) worker_.Step();
+  b->AwaitEnd();
+  EXPECT_EQ(a->finish(0), FinishReason::kCancelled);
+  EXPECT_EQ(b->tokens(0), AnswerOf(*request, 0));
+}
+
 TEST_F(RemoteEngineTest, NobodyThereIsSaidWithTheAddress) {
   server_.reset();
   RemoteEngine engine({.address = address_, .frontend = "test"}, clock_);
